@@ -1,0 +1,43 @@
+# `make run` and `make test` are all that a newcomer needs; the rest is for developers.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+
+.DEFAULT_GOAL := help
+.PHONY: help run test check bench lock clean
+
+help: ## Say what can be made
+	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /\1\t/' | expand -t 12
+
+run: $(VENV)/.installed ## Start everything: PostgreSQL and Redis if none are configured, web, worker, scheduler
+	@$(BIN)/python -m config.up
+
+test: $(VENV)/.installed-dev ## Check and test everything on servers of its own
+	@$(BIN)/python -m tests.run
+
+check: $(VENV)/.installed-dev ## The fast checks alone: formatting, lint, types, architecture
+	@$(BIN)/python -m tests.run --checks-only
+
+bench: $(VENV)/.installed-dev ## Print what this machine does, in figures
+	@$(BIN)/python manage.py bench
+
+lock: $(VENV)/.installed-dev ## Bring requirements*.txt up to date with requirements*.in
+	$(BIN)/pip-compile -q -U --generate-hashes --allow-unsafe --strip-extras --no-emit-index-url --no-emit-find-links -o requirements.txt requirements.in
+	$(BIN)/pip-compile -q -U --generate-hashes --allow-unsafe --strip-extras --no-emit-index-url --no-emit-find-links -o requirements-dev.txt requirements-dev.in
+
+clean: ## Remove the environment and the embedded servers' data
+	rm -rf $(VENV) .data staticfiles
+
+$(VENV)/bin/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed; this is %s. Set PYTHON to one: make run PYTHON=python3.12" % sys.version.split()[0])'
+	@$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.installed: requirements.txt $(VENV)/bin/python
+	@echo "Installing what is needed into $(VENV) (once, about a minute) ..."
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.txt
+	@touch $@
+
+$(VENV)/.installed-dev: requirements-dev.txt $(VENV)/.installed
+	@echo "Installing what the tests need into $(VENV) (once) ..."
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-dev.txt
+	@touch $@

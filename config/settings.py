@@ -1,0 +1,235 @@
+"""The service's settings: one file, read from the environment and from `.env`.
+
+Each setting that an operator may change is documented in README.md, section
+Configuration. Wrong values are reported by `manage.py check`.
+"""
+
+import os
+from pathlib import Path
+
+import environ
+
+from config import embedded
+
+VERSION = "0.1.0"
+BASE_DIR = Path(__file__).resolve().parent.parent
+
+env = environ.Env()
+env.read_env(BASE_DIR / ".env")
+
+# Where the embedded servers of `make run` keep their state.
+DATA_DIR = BASE_DIR / env.str("DATA_DIR", ".data")
+
+# Without DATABASE_URL this is a development instance on the embedded PostgreSQL, and
+# what `make run` chose for it (DEBUG, keys) holds for every command run beside it.
+if "DATABASE_URL" not in os.environ:
+    env.read_env(DATA_DIR / "development.env")
+
+DEBUG = env.bool("DEBUG", False)
+
+# --- Keys -------------------------------------------------------------------------
+
+# Signs sessions and cursors. Changing it logs everybody out.
+SECRET_KEY = env.str("SECRET_KEY", "")
+
+# The key ring for signing secrets: base64 of 32 bytes each. The first encrypts, all
+# decrypt; a key that is taken away makes the secrets under it unreadable.
+SECRET_KEYS = env.list("SECRET_KEYS", default=[])
+
+# --- Web --------------------------------------------------------------------------
+
+ALLOWED_HOSTS = env.list("ALLOWED_HOSTS", default=["localhost", "127.0.0.1", "[::1]"] if DEBUG else [])
+CSRF_TRUSTED_ORIGINS = env.list("CSRF_TRUSTED_ORIGINS", default=[])
+
+ROOT_URLCONF = "config.urls"
+WSGI_APPLICATION = "config.wsgi.application"
+APPEND_SLASH = False
+
+INSTALLED_APPS = [
+    "subscriptions",
+    "deliveries",
+    "django.contrib.admin",
+    "django.contrib.auth",
+    "django.contrib.contenttypes",
+    "django.contrib.sessions",
+    "django.contrib.messages",
+    "django.contrib.postgres",
+    "django.contrib.staticfiles",
+    "rest_framework",
+    "drf_spectacular",
+    "drf_spectacular_sidecar",
+    "django_rq",
+]
+
+MIDDLEWARE = [
+    "subscriptions.problems.RequestIdMiddleware",
+    "django.middleware.security.SecurityMiddleware",
+    "whitenoise.middleware.WhiteNoiseMiddleware",
+    "django.contrib.sessions.middleware.SessionMiddleware",
+    "django.middleware.common.CommonMiddleware",
+    "django.middleware.csrf.CsrfViewMiddleware",
+    "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "django.contrib.messages.middleware.MessageMiddleware",
+    "django.middleware.clickjacking.XFrameOptionsMiddleware",
+]
+
+TEMPLATES = [
+    {
+        "BACKEND": "django.template.backends.django.DjangoTemplates",
+        "DIRS": [BASE_DIR / "templates"],
+        "APP_DIRS": True,
+        "OPTIONS": {
+            "context_processors": [
+                "django.template.context_processors.request",
+                "django.contrib.auth.context_processors.auth",
+                "django.contrib.messages.context_processors.messages",
+            ],
+        },
+    },
+]
+
+STATIC_URL = "static/"
+STATIC_ROOT = BASE_DIR / "staticfiles"
+WHITENOISE_USE_FINDERS = DEBUG
+WHITENOISE_AUTOREFRESH = DEBUG
+
+LANGUAGE_CODE = "en"
+USE_I18N = False
+# RQ's scheduler reads cron strings in the process's own time zone, which Django sets
+# from this: it has to stay UTC.
+TIME_ZONE = "UTC"
+USE_TZ = True
+
+AUTH_PASSWORD_VALIDATORS = [
+    {"NAME": "django.contrib.auth.password_validation.MinimumLengthValidator", "OPTIONS": {"min_length": 12}},
+    {"NAME": "django.contrib.auth.password_validation.CommonPasswordValidator"},
+]
+
+# Outside development the service expects a TLS proxy in front of it. Set
+# TRUST_FORWARDED_PROTO only if that proxy overwrites X-Forwarded-Proto.
+SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = not DEBUG
+SECURE_SSL_REDIRECT = env.bool("SECURE_SSL_REDIRECT", False)
+SECURE_HSTS_SECONDS = env.int("SECURE_HSTS_SECONDS", 0)
+SECURE_REFERRER_POLICY = "same-origin"
+if env.bool("TRUST_FORWARDED_PROTO", False):
+    SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")
+
+# The largest request body accepted, in bytes; a larger one gets 413.
+MAX_BODY_BYTES = env.int("MAX_BODY_BYTES", 1_048_576)
+DATA_UPLOAD_MAX_MEMORY_SIZE = MAX_BODY_BYTES
+
+# --- PostgreSQL and Redis ----------------------------------------------------------
+
+if "DATABASE_URL" in os.environ:
+    DATABASES = {"default": env.db("DATABASE_URL")}
+else:
+    DATABASES = {
+        "default": {
+            "ENGINE": "django.db.backends.postgresql",
+            "HOST": str(embedded.socket_folder(DATA_DIR, "postgresql")),
+            "NAME": embedded.DATABASE_NAME,
+            "USER": embedded.DATABASE_USER,
+        }
+    }
+DATABASES["default"] |= {
+    "CONN_MAX_AGE": None,
+    "CONN_HEALTH_CHECKS": True,
+    # Rows are due by the database's clock and leases end by it; see deliveries/claims.py.
+    "OPTIONS": DATABASES["default"].get("OPTIONS", {}) | {"connect_timeout": 2},
+}
+DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
+
+REDIS_URL = env.str("REDIS_URL", embedded.redis_url(DATA_DIR))
+
+RQ_QUEUES = {
+    name: {
+        "URL": REDIS_URL,
+        "SERIALIZER": "rq.serializers.JSONSerializer",
+        "DEFAULT_TIMEOUT": 600,
+        "REDIS_CLIENT_KWARGS": {"socket_keepalive": True, "health_check_interval": 30},
+    }
+    for name in ("deliveries", "maintenance")
+}
+RQ = {"JOB_CLASS": "deliveries.queue.Job", "COMMIT_MODE": "auto"}
+RQ_SHOW_ADMIN_LINK = False
+
+# --- Delivery ----------------------------------------------------------------------
+
+# Seconds to wait after each failed attempt; a subscription may have its own.
+RETRY_SCHEDULE = env.list("RETRY_SCHEDULE", cast=int, default=[120, 240, 480, 960, 1920])
+
+# Whole-call limit in seconds, from looking up the name to the last byte of the answer.
+CALL_TIMEOUT_SECONDS = env.int("CALL_TIMEOUT_SECONDS", 15)
+
+# A claimed request is due again this long after its call limit, if nobody settles it.
+# Longer means slower recovery from a killed worker; shorter risks sending twice.
+LEASE_MARGIN_SECONDS = env.float("LEASE_MARGIN_SECONDS", 30)
+
+# How often the clock wakes a worker: the most that a retry or a lost wake-up is late.
+TICK_SECONDS = env.int("TICK_SECONDS", 1)
+
+# Calls in flight at once: by default for one subscription, and in one worker process.
+MAX_IN_FLIGHT = env.int("MAX_IN_FLIGHT", 32)
+WORKER_CONCURRENCY = env.int("WORKER_CONCURRENCY", 1024)
+
+# Networks that receivers may be on besides the public ones.
+ALLOWED_NETWORKS = env.list("ALLOWED_NETWORKS", default=["127.0.0.0/8", "::1/128"] if DEBUG else [])
+
+# Settled requests older than this are purged every day.
+RETENTION_DAYS = env.int("RETENTION_DAYS", 30)
+
+# --- REST API ----------------------------------------------------------------------
+
+REST_FRAMEWORK = {
+    "DEFAULT_AUTHENTICATION_CLASSES": ["subscriptions.authentication.BearerAuthentication"],
+    "DEFAULT_PERMISSION_CLASSES": ["subscriptions.authentication.HasScope"],
+    "DEFAULT_PARSER_CLASSES": ["subscriptions.parsers.StrictJSONParser"],
+    "DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer"],
+    "DEFAULT_SCHEMA_CLASS": "drf_spectacular.openapi.AutoSchema",
+    "EXCEPTION_HANDLER": "subscriptions.problems.exception_handler",
+    "UNAUTHENTICATED_USER": None,
+}
+
+SPECTACULAR_SETTINGS = {
+    "TITLE": "Webhook delivery service",
+    "DESCRIPTION": "Accepts signed events and delivers them, signed, to the endpoints that subscribed to them.",
+    "VERSION": VERSION,
+    "OAS_VERSION": "3.1.0",
+    "SERVE_INCLUDE_SCHEMA": False,
+    "SERVE_AUTHENTICATION": [],
+    "SERVE_PERMISSIONS": ["rest_framework.permissions.AllowAny"],
+    "SWAGGER_UI_DIST": "SIDECAR",
+    "SWAGGER_UI_FAVICON_HREF": "SIDECAR",
+    "REDOC_DIST": "SIDECAR",
+    "COMPONENT_SPLIT_REQUEST": True,
+    "ENUM_NAME_OVERRIDES": {
+        "SubscriptionStatusEnum": "subscriptions.models.Subscription.Status",
+        "RequestStatusEnum": "deliveries.models.WebhookRequest.Status",
+        "TriggerEnum": "deliveries.models.Trigger",
+        "ErrorClassEnum": "deliveries.serializers.ERROR_CHOICES",
+    },
+}
+
+# --- Logs --------------------------------------------------------------------------
+
+LOG_LEVEL = env.str("LOG_LEVEL", "INFO")
+
+LOGGING = {
+    "version": 1,
+    "disable_existing_loggers": False,
+    "formatters": {
+        "json": {
+            "()": "pythonjsonlogger.json.JsonFormatter",
+            "fmt": "%(asctime)s %(levelname)s %(name)s %(message)s",
+            "rename_fields": {"asctime": "time", "levelname": "level", "name": "logger"},
+        },
+    },
+    "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "json"}},
+    "root": {"handlers": ["stderr"], "level": LOG_LEVEL},
+    "loggers": {
+        # A line per RQ job says nothing that the log of attempts does not.
+        "rq.worker": {"handlers": ["stderr"], "level": "WARNING", "propagate": False},
+        "rq_scheduler.scheduler": {"handlers": ["stderr"], "level": "WARNING", "propagate": False},
+        "django.request": {"level": "ERROR"},
+    },
+}

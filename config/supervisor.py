@@ -1,0 +1,59 @@
+"""Run the Procfile's processes under honcho, and start again any that ends by itself."""
+
+import multiprocessing
+import sys
+from pathlib import Path
+from typing import Any
+
+import honcho.manager
+from honcho.environ import expand_processes, parse_procfile
+from honcho.printer import Printer
+from honcho.process import Process
+
+# `release` is a step of a deployment, not a process.
+STEPS = {"release"}
+RESTART_SECONDS = 1.0
+
+# Deliveries in flight may finish before the rest is killed.
+STOP_TIMEOUT_SECONDS = 20
+
+_stopping = multiprocessing.Event()
+
+
+class _RestartingProcess(Process):  # type: ignore[misc]
+    """A process that is started again when it ends, as a service manager would do."""
+
+    def run(self, events: Any = None, ignore_signals: bool = False) -> None:
+        while not _stopping.is_set():
+            super().run(events, ignore_signals)
+            _stopping.wait(RESTART_SECONDS)
+        super()._send_message({"returncode": 0}, type="stop")
+
+    def _send_message(self, data: Any, type: str = "line") -> None:
+        if type != "stop":
+            super()._send_message(data, type)
+        elif not _stopping.is_set():
+            super()._send_message(f"ended with status {data['returncode']}, and is started again\n")
+
+
+class _Supervisor(honcho.manager.Manager):  # type: ignore[misc]
+    """honcho's manager, which by itself ends everything as soon as one process ends."""
+
+    def __init__(self, printer: Printer) -> None:
+        super().__init__(printer)
+        self._process_ctor = _RestartingProcess
+
+    def terminate(self) -> None:
+        _stopping.set()
+        super().terminate()
+
+
+def run_procfile(procfile: Path, *, environment: dict[str, str], concurrency: dict[str, int]) -> None:
+    """Run the processes of `procfile` until SIGINT or SIGTERM; then end them, gently at first."""
+    honcho.manager.KILL_WAIT = STOP_TIMEOUT_SECONDS
+    processes = parse_procfile(procfile.read_text()).processes
+    started = {name: command for name, command in processes.items() if name not in STEPS}
+    supervisor = _Supervisor(Printer(sys.stdout))
+    for process in expand_processes(started, concurrency=concurrency):
+        supervisor.add_process(process.name, process.cmd, env=environment, cwd=str(procfile.parent))
+    supervisor.loop()

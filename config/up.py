@@ -1,0 +1,187 @@
+"""`make run`: start everything on this machine, and say where it is.
+
+What is not configured is made up: PostgreSQL and Redis from wheels, development mode,
+keys, an admin user. What was made up is kept in the data folder, so that commands run
+beside it, and the next start, find the same.
+"""
+
+import base64
+import contextlib
+import fcntl
+import os
+import secrets
+import signal
+import socket
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO, Any
+
+import environ
+
+from config import embedded, supervisor
+
+BASE_DIR = Path(__file__).resolve().parent.parent
+ADMIN_NAME = "admin"
+
+
+class CannotStart(Exception):
+    """Something is in the way; the text says what, for people."""
+
+
+def main() -> None:
+    environ.Env.read_env(BASE_DIR / ".env")
+    data_dir = BASE_DIR / os.environ.get("DATA_DIR", ".data")
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    try:
+        with _only_instance(data_dir):
+            _check_port()
+            _make_up_settings(data_dir)
+            with _servers(data_dir):
+                _prepare_database()
+                _run()
+    except KeyboardInterrupt:
+        sys.exit(130)
+    except (CannotStart, embedded.EmbeddedServerError) as error:
+        sys.exit(f"Cannot start: {error}")
+    except OSError as error:
+        sys.exit(f"Cannot start: {error.strerror}: {error.filename or data_dir}")
+
+
+@contextlib.contextmanager
+def _only_instance(data_dir: Path) -> Iterator[IO[str]]:
+    """Hold the data folder's lock: two instances on one folder would destroy its data."""
+    data_dir.mkdir(parents=True, exist_ok=True)
+    with (data_dir / "lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise CannotStart(f"another instance is running on {data_dir}.") from None
+        yield lock
+
+
+def _port() -> int:
+    text = os.environ.get("PORT", "8000")
+    if not (text.isdecimal() and 0 < int(text) < 65536):
+        raise CannotStart(f"PORT is {text!r}, which is not a port number.")
+    return int(text)
+
+
+def _check_port() -> None:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((_host(), _port()))
+        except OSError as error:
+            raise CannotStart(
+                f"port {_port()} cannot be used ({error.strerror}). "
+                f"Choose another one: make run PORT={_port() + 1}"
+            ) from None
+
+
+def _host() -> str:
+    return os.environ.get("HOST", "127.0.0.1")
+
+
+def _make_up_settings(data_dir: Path) -> None:
+    """Fill in, in the environment, what development mode needs and nobody has set."""
+    os.environ.setdefault("DEBUG", "on")
+    if not environ.Env().bool("DEBUG"):
+        missing = [name for name in ("SECRET_KEY", "SECRET_KEYS", "ALLOWED_HOSTS") if not os.environ.get(name)]
+        if missing:
+            raise CannotStart(f"DEBUG is off, and {', '.join(missing)} must then be set; see README.md.")
+        return
+    remembered = data_dir / "development.env"
+    environ.Env.read_env(remembered)
+    made_up = {
+        "DEBUG": "on",
+        "SECRET_KEY": secrets.token_urlsafe(48),
+        "SECRET_KEYS": base64.b64encode(secrets.token_bytes(32)).decode(),
+    }
+    for name, value in made_up.items():
+        os.environ.setdefault(name, value)
+    text = "".join(f"{name}={os.environ[name]}\n" for name in made_up)
+    with open(os.open(remembered, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
+        file.write("# Made up by `make run` for the embedded database; deleted with it.\n" + text)
+
+
+@contextlib.contextmanager
+def _servers(data_dir: Path) -> Iterator[None]:
+    """Run the embedded servers that nobody has configured others for."""
+    with contextlib.ExitStack() as stack:
+        for variable, start in (
+            ("DATABASE_URL", embedded.start_postgresql),
+            ("REDIS_URL", embedded.start_redis),
+        ):
+            if variable not in os.environ:
+                stack.callback(start(data_dir).stop)
+        yield
+
+
+def _prepare_database() -> None:
+    """Check that both servers answer, migrate, and make the first admin user."""
+    import django
+    from django.conf import settings
+    from django.core.management import call_command
+    from django.db import Error, connection
+    from redis import Redis, RedisError
+
+    os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")
+    django.setup()
+    try:
+        connection.ensure_connection()
+        call_command("migrate", verbosity=0, interactive=False)
+        password = _make_admin()
+    except Error as error:
+        raise CannotStart(f"the database does not work: {_in_one_line(error)}") from None
+    finally:
+        connection.close()
+    try:
+        with Redis.from_url(settings.REDIS_URL, socket_connect_timeout=5, retry=None) as client:
+            client.ping()
+    except (RedisError, ValueError) as error:
+        raise CannotStart(f"Redis does not answer: {_in_one_line(error)}") from None
+    if not settings.DEBUG:
+        call_command("collectstatic", verbosity=0, interactive=False)
+    _say_where(password)
+
+
+def _make_admin() -> str | None:
+    """Make the admin user if there is no superuser yet; return the password, which is stored nowhere."""
+    from django.contrib.auth import get_user_model
+
+    users: Any = get_user_model().objects
+    if users.filter(is_superuser=True).exists():
+        return None
+    password = secrets.token_urlsafe(12)
+    users.create_superuser(ADMIN_NAME, password=password)
+    return password
+
+
+def _say_where(password: str | None) -> None:
+    url = f"http://{_host()}:{_port()}"
+    print(f"Webhook delivery service: {url}  (API documentation: {url}/docs, admin: {url}/admin/)")
+    if password is not None:
+        print(f"admin login: {url}/admin/ {ADMIN_NAME} {password}")
+    print("Ctrl-C stops it.", flush=True)
+
+
+def _run() -> None:
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
+    environment = dict(os.environ) | {
+        "PATH": path,
+        "HOST": _host(),
+        "PORT": str(_port()),
+        "PYTHONUNBUFFERED": "1",
+        "TZ": "UTC",
+    }
+    workers = environ.Env().int("WORKER_PROCESSES", 1)
+    supervisor.run_procfile(BASE_DIR / "Procfile", environment=environment, concurrency={"worker": workers})
+
+
+def _in_one_line(error: Exception) -> str:
+    return " ".join(str(error).split())
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,30 @@
+"""What `manage.py check` says about the settings of deliveries."""
+
+from typing import Any
+
+from django.conf import settings
+from django.core.checks import CheckMessage, Error, register
+
+from deliveries.queue import JOB_TIMEOUT_SECONDS
+from subscriptions.models import LONGEST_CALL_TIMEOUT_SECONDS
+
+
+@register()
+def check_times(**kwargs: Any) -> list[CheckMessage]:
+    """Call limit < lease < RQ job timeout, which the recovery from lost workers rests on."""
+    findings: list[CheckMessage] = []
+    if not 1 <= settings.CALL_TIMEOUT_SECONDS <= LONGEST_CALL_TIMEOUT_SECONDS:
+        message = f"CALL_TIMEOUT_SECONDS is not from 1 to {LONGEST_CALL_TIMEOUT_SECONDS}."
+        findings.append(Error(message, id="deliveries.E001"))
+    if settings.LEASE_MARGIN_SECONDS <= 0:
+        hint = "A lease must outlast its call: 30 is a good margin."
+        findings.append(Error("LEASE_MARGIN_SECONDS is not positive.", hint=hint, id="deliveries.E002"))
+    if LONGEST_CALL_TIMEOUT_SECONDS + settings.LEASE_MARGIN_SECONDS >= JOB_TIMEOUT_SECONDS:
+        hint = f"Call limit plus LEASE_MARGIN_SECONDS must stay under {JOB_TIMEOUT_SECONDS} seconds."
+        findings.append(Error("A lease would outlast the time limit of its job.", hint=hint, id="deliveries.E003"))
+    if settings.TICK_SECONDS < 1:
+        findings.append(Error("TICK_SECONDS is less than 1.", id="deliveries.E004"))
+    if any(delay < 1 for delay in settings.RETRY_SCHEDULE):
+        hint = "Write seconds, such as 120,240,480,960,1920."
+        findings.append(Error("RETRY_SCHEDULE has a delay of less than a second.", hint=hint, id="deliveries.E005"))
+    return findings

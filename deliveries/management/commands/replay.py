@@ -1,0 +1,55 @@
+from argparse import ArgumentTypeError
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.utils import timezone
+from django.utils.dateparse import parse_date, parse_datetime
+
+from deliveries import operations
+from deliveries.operations import Selection
+
+
+def moment(text: str) -> datetime:
+    """Read an RFC 3339 time or a date; without an offset it is UTC."""
+    try:
+        value = parse_datetime(text) or parse_date(text)
+    except ValueError:
+        value = None
+    if value is None:
+        raise ArgumentTypeError("write a time such as 2026-11-24T12:00:00Z, or a date")
+    if not isinstance(value, datetime):
+        value = datetime(value.year, value.month, value.day)
+    return value if timezone.is_aware(value) else value.replace(tzinfo=timezone.get_default_timezone())
+
+
+class Command(BaseCommand):
+    help = "Deliver settled requests again, by id or by what they have in common."
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        parser.add_argument("request_id", nargs="*", type=UUID, help="Requests to replay.")
+        parser.add_argument("--subscription", type=UUID, metavar="ID")
+        parser.add_argument("--status", choices=operations.SETTLED_STATUSES)
+        parser.add_argument("--since", type=moment, metavar="TIME", help="Received at this time or later.")
+        parser.add_argument("--until", type=moment, metavar="TIME", help="Received before this time.")
+        parser.add_argument("--event-type")
+        parser.add_argument("--dry-run", action="store_true", help="Only say how many would be replayed.")
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        selection = Selection(
+            ids=options["request_id"],
+            subscription_id=options["subscription"],
+            status=options["status"],
+            received_since=options["since"],
+            received_until=options["until"],
+            event_type=options["event_type"],
+        )
+        if selection == Selection():
+            raise CommandError("Say which: give request ids, or --subscription, --status, --since, --until, --event-type.")
+        total = selection.queryset().count()
+        if options["dry_run"]:
+            self.stdout.write(f"{total} requests would be replayed.")
+            return
+        replayed = operations.replay(selection, progress=lambda done: self.stderr.write(f"{done} of {total}"))
+        self.stdout.write(f"Replayed {replayed} requests.")

@@ -1,0 +1,27 @@
+"""Override of django-rq's command: the service's own worker, for one queue, in JSON."""
+
+from typing import Any
+
+from django.core.management.base import BaseCommand, CommandParser
+from django_rq.workers import get_worker
+
+from deliveries import queue
+
+
+class Command(BaseCommand):
+    help = "Run a worker: on 'deliveries' it delivers what is due, on 'maintenance' it purges."
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        parser.add_argument("queue", choices=(queue.DELIVERIES, queue.MAINTENANCE))
+        parser.add_argument("--burst", action="store_true", help="End when the queue is empty.")
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        # One queue per worker: RQ's way of taking a job from several can lose it in a crash.
+        name = options["queue"]
+
+        def make_worker() -> queue.Worker:
+            return get_worker(  # type: ignore[return-value]
+                name, worker_class=queue.Worker, serializer="rq.serializers.JSONSerializer"
+            )
+
+        queue.run_worker(name, make_worker=make_worker, burst=options["burst"])

@@ -1,0 +1,136 @@
+"""A receiver to try the service with: prints what it gets, and answers as told."""
+
+import json
+import threading
+import time
+from argparse import ArgumentTypeError
+from collections.abc import Sequence
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from itertools import chain, repeat
+from typing import Any
+
+from django.core.management.base import BaseCommand, CommandError, CommandParser
+
+from subscriptions import signing
+
+TOLERANCE_SECONDS = 300
+
+
+def statuses(text: str) -> list[int]:
+    try:
+        codes = [int(part) for part in text.split(",")]
+    except ValueError:
+        raise ArgumentTypeError("write status codes, such as 500,500,200") from None
+    if not all(200 <= code <= 599 for code in codes):
+        raise ArgumentTypeError("a status code is from 200 to 599")
+    return codes
+
+
+class Receiver(ThreadingHTTPServer):
+    """An HTTP server that answers with each status in turn, then with the last one for ever."""
+
+    daemon_threads = True
+    request_queue_size = 256
+
+    def __init__(
+        self, address: tuple[str, int], *, secret: str | None, statuses: Sequence[int], delay: float, hang: bool
+    ) -> None:
+        super().__init__(address, Handler)
+        self.key = None if secret is None else signing.key_of(secret)
+        self.delay = delay
+        self.hang = hang
+        self.output = threading.Lock()
+        self._statuses = chain(statuses, repeat(statuses[-1]))
+
+    def next_status(self) -> int:
+        with self.output:
+            return next(self._statuses)
+
+
+class Handler(BaseHTTPRequestHandler):
+    server: Receiver
+    protocol_version = "HTTP/1.1"
+
+    def do_POST(self) -> None:
+        body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        status = self.server.next_status()
+        self._print(body, "no answer" if self.server.hang else str(status))
+        if self.server.hang:
+            threading.Event().wait()
+        time.sleep(self.server.delay)
+        answer = b"received\n"
+        self.send_response(status)
+        self.send_header("Content-Type", "text/plain")
+        self.send_header("Content-Length", str(len(answer)))
+        self.end_headers()
+        self.wfile.write(answer)
+
+    def _print(self, body: bytes, answer: str) -> None:
+        lines = [f"{time.strftime('%H:%M:%S')} {self.command} {self.path}  -> {answer}"]
+        lines += [f"  {name}: {value}" for name, value in self.headers.items()]
+        lines += [f"  signatures: {self._judge_signatures(body)}", "", _pretty(body), ""]
+        with self.server.output:
+            print("\n".join(lines), flush=True)
+
+    def _judge_signatures(self, body: bytes) -> str:
+        key = self.server.key
+        if key is None:
+            return "not checked (give --secret)"
+        findings = []
+        if not signing.verify_body([key], body, self.headers.get("X-Webhook-Signature", "")):
+            findings.append("X-Webhook-Signature is WRONG")
+        timestamp = self.headers.get("webhook-timestamp", "")
+        expected = signing.sign_standard(
+            [key],
+            message_id=self.headers.get("webhook-id", ""),
+            timestamp=int(timestamp) if timestamp.isdecimal() else 0,
+            body=body,
+        )
+        if expected not in self.headers.get("webhook-signature", "").split(" "):
+            findings.append("webhook-signature is WRONG")
+        elif abs(time.time() - int(timestamp)) > TOLERANCE_SECONDS:
+            findings.append("webhook-timestamp is more than 5 minutes off")
+        return "; ".join(findings) or "both valid"
+
+    def log_message(self, format: str, *args: Any) -> None:
+        """Print nothing more: the call has been printed."""
+
+
+def _pretty(body: bytes) -> str:
+    try:
+        return json.dumps(json.loads(body), indent=2, ensure_ascii=False)
+    except ValueError:
+        return repr(body)
+
+
+class Command(BaseCommand):
+    help = "Receive webhooks on loopback: print each call, check its signatures, answer as told."
+    requires_system_checks = ()
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        parser.add_argument("--port", type=int, default=9000, help="Port to listen on; default %(default)s.")
+        parser.add_argument("--host", default="127.0.0.1", help="Address to listen on; default %(default)s.")
+        parser.add_argument("--secret", help="The subscription's secret, to check signatures with.")
+        parser.add_argument(
+            "--status", type=statuses, default=[200], help="Statuses to answer, such as 500,200: the last one stays."
+        )
+        parser.add_argument("--delay", type=float, default=0.0, help="Seconds to wait before answering.")
+        parser.add_argument("--hang", action="store_true", help="Never answer.")
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        try:
+            receiver = Receiver(
+                (options["host"], options["port"]),
+                secret=options["secret"],
+                statuses=options["status"],
+                delay=options["delay"],
+                hang=options["hang"],
+            )
+        except (OSError, ValueError) as error:
+            raise CommandError(f"cannot listen: {error}") from None
+        self.stdout.write(f"Receiving on http://{options['host']}:{receiver.server_port}/ (Ctrl-C ends it)")
+        self.stdout.flush()
+        try:
+            receiver.serve_forever()
+        except KeyboardInterrupt:
+            receiver.server_close()

@@ -1,0 +1,214 @@
+"""What was asked for, and what came of it: events, webhook requests, attempts."""
+
+from datetime import timedelta
+from typing import Self
+
+from django.db import models
+from django.db.models.functions import Now
+
+from deliveries.outcome import HINTS, ErrorClass
+from subscriptions import event_types
+from subscriptions.models import Subscription, new_id
+
+
+class Trigger(models.TextChoices):
+    """Why an attempt is made."""
+
+    INITIAL = "initial"
+    RETRY = "retry"  # the machine's
+    REPLAY = "replay"  # people's
+
+
+class Event(models.Model):
+    """Something published once, for everybody who listens. Its payload is stored here alone."""
+
+    id = models.UUIDField(primary_key=True, default=new_id, editable=False)
+    tenant = models.CharField(max_length=255, blank=True, default="")
+    event_type = models.CharField(max_length=event_types.MAX_LENGTH)
+    payload = models.BinaryField()
+    published_at = models.DateTimeField(db_default=Now())
+
+    class Meta:
+        db_table = "events"
+        ordering = ("-id",)
+
+    def __str__(self) -> str:
+        return f"{self.event_type} {self.id}"
+
+
+class WebhookRequestQuerySet(models.QuerySet["WebhookRequest"]):
+    def for_tenant(self, tenant: str | None) -> Self:
+        """Limit to one tenant's requests; None, an operator's view, means all of them."""
+        return self if tenant is None else self.filter(subscription__tenant=tenant)
+
+    def settled(self) -> Self:
+        return self.exclude(status=WebhookRequest.Status.PENDING)
+
+    def settled_for(self, age: timedelta) -> Self:
+        """Requests that have been settled for at least `age`, by the database's clock."""
+        return self.settled().filter(settled_at__lte=Now() - age)
+
+    def replay(self) -> int:
+        """Start a new run of the settled requests among these; return how many.
+
+        Their attempts stay, the numbers go on, the retry schedule begins anew. A pending
+        request is left alone, so that a replay clicked twice is one replay.
+        """
+        return self.settled().update(
+            status=WebhookRequest.Status.PENDING,
+            trigger=Trigger.REPLAY,
+            next_attempt_at=Now(),
+            settled_at=None,
+            lease_token=None,
+            failure_count=0,
+            lost_count=0,
+            error="",
+        )
+
+
+class WebhookRequest(models.Model):
+    """One payload for one subscription.
+
+    Pending means that something is still to be tried: at `next_attempt_at`, which is also
+    the end of the lease while a worker has it. See deliveries/claims.py.
+    """
+
+    class Status(models.TextChoices):
+        PENDING = "pending"
+        DELIVERED = "delivered"
+        FAILED = "failed"
+        CANCELED = "canceled"
+        SKIPPED = "skipped"
+
+    id = models.UUIDField(primary_key=True, default=new_id, editable=False)
+    subscription = models.ForeignKey(Subscription, models.PROTECT, related_name="requests", db_index=False)
+    event = models.ForeignKey(
+        Event, models.PROTECT, null=True, blank=True, related_name="requests", db_index=False
+    )
+    event_type = models.CharField(max_length=event_types.MAX_LENGTH)
+    # The bytes that are sent, exactly as they came in; null when the event has them.
+    payload = models.BinaryField(null=True)
+    received_at = models.DateTimeField(db_default=Now())
+    status = models.CharField(max_length=9, choices=Status, db_default=Status.PENDING)
+    trigger = models.CharField(max_length=8, choices=Trigger, db_default=Trigger.INITIAL)
+    next_attempt_at = models.DateTimeField(null=True, db_default=Now())
+    settled_at = models.DateTimeField(null=True)
+    # Names the claim that has this request; only who holds it may settle.
+    lease_token = models.UUIDField(null=True)
+    # Attempts ever made, which numbers them; failures of this run, which is the place in
+    # the retry schedule; leases that ran out in a row.
+    attempt_count = models.PositiveIntegerField(db_default=0)
+    failure_count = models.PositiveSmallIntegerField(db_default=0)
+    lost_count = models.PositiveSmallIntegerField(db_default=0)
+    # The class of the last error, while the request is not delivered.
+    error = models.CharField(max_length=16, blank=True, db_default="")
+
+    objects = WebhookRequestQuerySet.as_manager()
+
+    class Meta:
+        db_table = "webhook_requests"
+        ordering = ("-id",)
+        indexes = (
+            # The claim (deliveries/claims.py): which subscriptions have something due, and what.
+            models.Index(
+                fields=("subscription", "next_attempt_at"),
+                name="requests_pending",
+                condition=models.Q(status="pending"),
+            ),
+            # The claim's count of what a subscription has in flight.
+            models.Index(
+                fields=("subscription", "next_attempt_at"),
+                name="requests_leased",
+                condition=models.Q(lease_token__isnull=False),
+            ),
+            # Requests of one subscription, newest first: admin and replay.
+            models.Index(fields=("subscription", "-id"), name="requests_by_subscription"),
+            # Failed requests, newest first: the operator's first question.
+            models.Index(fields=("-id",), name="requests_failed", condition=models.Q(status="failed")),
+            # The purge (deliveries/operations.py): settled requests by age.
+            models.Index(
+                fields=("settled_at",), name="requests_settled", condition=models.Q(settled_at__isnull=False)
+            ),
+            # The requests of one event, and the foreign key's own look-up.
+            models.Index(fields=("event",), name="requests_by_event", condition=models.Q(event__isnull=False)),
+        )
+        constraints = (
+            models.CheckConstraint(
+                condition=models.Q(payload__isnull=False) ^ models.Q(event__isnull=False),
+                name="requests_have_one_payload",
+            ),
+            models.CheckConstraint(
+                condition=models.Q(status="pending", settled_at=None, next_attempt_at__isnull=False)
+                | (
+                    ~models.Q(status="pending")
+                    & models.Q(settled_at__isnull=False, next_attempt_at=None, lease_token=None)
+                ),
+                name="requests_are_pending_or_settled",
+            ),
+        )
+
+    def __str__(self) -> str:
+        return f"{self.event_type} {self.id}"
+
+    @property
+    def is_pending(self) -> bool:
+        return self.status == self.Status.PENDING
+
+    @property
+    def hold_reason(self) -> str | None:
+        """Why a pending request is not tried though nothing is wrong with it, or None."""
+        if self.is_pending and self.subscription.status == Subscription.Status.PAUSED:
+            return "paused"
+        return None
+
+    @property
+    def body(self) -> bytes:
+        """The payload's bytes, its own or its event's."""
+        if self.event is not None:
+            return bytes(self.event.payload)
+        return bytes(self.payload or b"")
+
+
+class DeliveryAttempt(models.Model):
+    """One HTTP call and what came of it. Rows are only ever added."""
+
+    id = models.UUIDField(primary_key=True, default=new_id, editable=False)
+    request = models.ForeignKey(WebhookRequest, models.PROTECT, related_name="attempts", db_index=False)
+    subscription = models.ForeignKey(Subscription, models.PROTECT, related_name="attempts", db_index=False)
+    attempt_number = models.PositiveIntegerField()
+    trigger = models.CharField(max_length=8, choices=Trigger)
+    attempted_at = models.DateTimeField()
+    success = models.BooleanField()
+    status_code = models.PositiveSmallIntegerField(null=True)
+    error = models.CharField(max_length=16, blank=True, choices=[(error.value, error.value) for error in ErrorClass])
+    response_ms = models.PositiveIntegerField(null=True)
+    dns_ms = models.PositiveIntegerField(null=True)
+    connect_ms = models.PositiveIntegerField(null=True)
+    tls_ms = models.PositiveIntegerField(null=True)
+    first_byte_ms = models.PositiveIntegerField(null=True)
+    response_headers = models.TextField(blank=True, default="")
+    response_body = models.BinaryField(default=b"")
+
+    class Meta:
+        db_table = "delivery_attempts"
+        ordering = ("-id",)
+        indexes = (
+            # GET /status/subscription/{id}: a subscription's latest attempts.
+            models.Index(fields=("subscription", "-attempted_at"), name="attempts_by_subscription"),
+        )
+        constraints = (
+            # Also the index of GET /status/request/{id} and of a request's page in the admin.
+            models.UniqueConstraint(fields=("request", "attempt_number"), name="attempts_numbered_once"),
+        )
+
+    def __str__(self) -> str:
+        return f"attempt {self.attempt_number} of {self.request_id}"
+
+    @property
+    def error_class(self) -> ErrorClass | None:
+        return ErrorClass(self.error) if self.error else None
+
+    @property
+    def hint(self) -> str | None:
+        """What the owner of the receiver may do about this outcome, in words."""
+        return None if self.error_class is None else HINTS[self.error_class]

@@ -1,0 +1,126 @@
+"""What people ask for: replay and purge."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from uuid import UUID
+
+from django.db import transaction
+
+from deliveries import queue, sql
+from deliveries.models import WebhookRequest, WebhookRequestQuerySet
+
+# Rows per transaction: short enough that nobody waits for it.
+PURGE_BATCH = 1_000
+REPLAY_BATCH = 500
+
+Progress = Callable[[int], None]
+
+
+def no_progress(done: int) -> None:
+    """Tell nobody."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Selection:
+    """Which requests to replay; what is None or empty does not narrow."""
+
+    ids: Sequence[UUID] = ()
+    subscription_id: UUID | None = None
+    status: str | None = None
+    received_since: datetime | None = None
+    received_until: datetime | None = None
+    event_type: str | None = None
+
+    def queryset(self) -> WebhookRequestQuerySet:
+        """Return the settled requests of the selection: pending ones need no replay."""
+        conditions = {
+            "id__in": self.ids or None,
+            "subscription_id": self.subscription_id,
+            "status": self.status,
+            "received_at__gte": self.received_since,
+            "received_at__lt": self.received_until,
+            "event_type": self.event_type,
+        }
+        given = {name: value for name, value in conditions.items() if value is not None}
+        return WebhookRequest.objects.settled().filter(**given)
+
+
+def replay(selection: Selection, *, progress: Progress = no_progress) -> int:
+    """Start a new run of every settled request selected, oldest first; return how many.
+
+    Works in batches and wakes the workers after each, so that a long replay delivers from
+    the beginning, and one that is interrupted has done what it had reported.
+    """
+    replayed = 0
+    after = UUID(int=0)
+    while True:
+        # The walk is by id, so that a request that fails again meanwhile is not met twice.
+        batch = list(
+            selection.queryset().filter(id__gt=after).order_by("id").values_list("id", flat=True)[:REPLAY_BATCH]
+        )
+        if not batch:
+            return replayed
+        replayed += WebhookRequest.objects.filter(id__in=batch).replay()
+        transaction.on_commit(queue.wake_up)
+        after = batch[-1]
+        progress(replayed)
+
+
+PURGE = """
+WITH old AS (
+    SELECT id
+    FROM webhook_requests
+    WHERE settled_at <= now() - %(age)s AND status = ANY(%(statuses)s)
+    ORDER BY settled_at
+    LIMIT %(limit)s
+    FOR UPDATE SKIP LOCKED
+),
+attempts AS (
+    DELETE FROM delivery_attempts WHERE request_id IN (SELECT id FROM old)
+)
+DELETE FROM webhook_requests WHERE id IN (SELECT id FROM old)
+RETURNING event_id
+"""
+
+# An event goes with the last of its requests, or by its own age if nobody took it.
+PURGE_EVENTS = """
+DELETE FROM events
+WHERE id IN (
+    SELECT id
+    FROM events
+    WHERE published_at <= now() - %(age)s
+        AND NOT EXISTS (SELECT FROM webhook_requests AS r WHERE r.event_id = events.id)
+    ORDER BY id
+    LIMIT %(limit)s
+    FOR UPDATE SKIP LOCKED
+)
+RETURNING id
+"""
+
+SETTLED_STATUSES = tuple(status.value for status in WebhookRequest.Status if status != "pending")
+
+
+def purge(
+    *, older_than_days: float, statuses: Sequence[str] = SETTLED_STATUSES, progress: Progress = no_progress
+) -> int:
+    """Delete requests settled at least `older_than_days` ago, with their attempts; return how many.
+
+    Pending requests are never deleted. Works in small batches, skips rows that somebody
+    holds, and may run beside deliveries, replays and another purge.
+    """
+    parameters = {"age": timedelta(days=older_than_days), "limit": PURGE_BATCH}
+    purged = 0
+    while rows := sql.run(PURGE, parameters | {"statuses": list(statuses)}):
+        purged += len(rows)
+        progress(purged)
+    if set(statuses) == set(SETTLED_STATUSES):
+        while sql.run(PURGE_EVENTS, parameters):
+            continue
+    return purged
+
+
+def count_purgeable(*, older_than_days: float, statuses: Sequence[str] = SETTLED_STATUSES) -> int:
+    """Return how many requests `purge` would delete now."""
+    age = timedelta(days=older_than_days)
+    return WebhookRequest.objects.settled_for(age).filter(status__in=statuses).count()

@@ -1,0 +1,305 @@
+"""Wake workers, and run them: the only module that knows RQ.
+
+Redis holds nothing but nudges. The queue `deliveries` is itself the flag that says "a
+worker is already called": it is only pushed to when it is empty, and whoever takes a
+wake-up from it claims afterwards, so a row committed before the push is always seen. A
+wake-up that gets lost costs one tick of the clock, never a delivery.
+"""
+
+import logging
+import signal
+import threading
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import redis
+from django.conf import settings
+from django.db import connection
+from rq import Queue, SimpleWorker
+from rq.job import Job as RQJob
+from rq.serializers import JSONSerializer
+from rq.utils import import_attribute
+from rq.worker import WorkerStatus
+from rq_scheduler.scheduler import Scheduler as RQScheduler
+
+logger = logging.getLogger(__name__)
+
+DELIVERIES = "deliveries"
+MAINTENANCE = "maintenance"
+
+DELIVER_DUE = "deliveries.tasks.deliver_due"
+PURGE = "deliveries.tasks.purge"
+PURGE_AT = {"hour": 3, "minute": 17}  # UTC, every day
+
+# Wake-ups within one process go to Redis together, at most once in this time.
+COALESCE_SECONDS = 0.005
+
+# A Redis that does not answer within this is left alone for a moment; nothing waits for it.
+REDIS_TIMEOUT_SECONDS = 0.25
+REDIS_AWAY_SECONDS = 1.0
+
+WAKE_UP_TTL_SECONDS = 60
+FAILURE_TTL_SECONDS = 600
+
+# A drain lasts as long as there is something to do. The job's time limit therefore runs
+# from the last sign of life, which the dispatcher gives this often.
+KEEP_ALIVE_SECONDS = 10
+JOB_TIMEOUT_SECONDS = 300
+MAINTENANCE_TIMEOUT_SECONDS = 3600
+
+# An idle worker looks for due requests by itself this often, should the clock be dead.
+IDLE_LOOK_SECONDS = 5
+
+
+class Job(RQJob):
+    """An RQ job in JSON: pickle would let whoever can write to Redis run code here."""
+
+    @classmethod
+    def create(cls, *args: Any, **kwargs: Any) -> "Job":
+        kwargs["serializer"] = JSONSerializer
+        return super().create(*args, **kwargs)
+
+    @classmethod
+    def fetch(cls, *args: Any, **kwargs: Any) -> "Job":
+        kwargs["serializer"] = JSONSerializer
+        return super().fetch(*args, **kwargs)
+
+
+class _Waker:
+    """One background thread that turns any number of signals into few trips to Redis."""
+
+    def __init__(self) -> None:
+        self._signal = threading.Event()
+        self._lock = threading.Lock()
+        self._thread: threading.Thread | None = None
+
+    def wake(self) -> None:
+        """Have a worker called soon. Returns at once and never fails."""
+        if self._signal.is_set():
+            return
+        self._signal.set()
+        if self._thread is None:
+            self._start()
+
+    def _start(self) -> None:
+        with self._lock:
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._run, name="waker", daemon=True)
+                self._thread.start()
+
+    def _run(self) -> None:
+        while True:
+            self._signal.wait()
+            self._signal.clear()
+            if not push_wake_up():
+                time.sleep(REDIS_AWAY_SECONDS)
+            time.sleep(COALESCE_SECONDS)
+
+
+_waker = _Waker()
+_connection: redis.Redis | None = None
+_away_until = 0.0
+
+
+def wake_up() -> None:
+    """Tell the workers that something is due. Returns at once, and does not mind a Redis that is away."""
+    _waker.wake()
+
+
+def push_wake_up() -> bool:
+    """Queue a wake-up unless one is waiting; return False if Redis is away."""
+    try:
+        queue = Queue(DELIVERIES, connection=_redis(), serializer=JSONSerializer, job_class=Job)
+        if queue.count == 0:
+            queue.enqueue_call(
+                DELIVER_DUE,
+                timeout=JOB_TIMEOUT_SECONDS,
+                ttl=WAKE_UP_TTL_SECONDS,
+                result_ttl=0,
+                failure_ttl=FAILURE_TTL_SECONDS,
+            )
+    except redis.RedisError as error:
+        logger.warning("no wake-up: Redis is away", extra={"reason": str(error)})
+        return False
+    return True
+
+
+def take_wake_ups() -> bool:
+    """Empty the queue of wake-ups and return whether there were any: they are all alike.
+
+    Call it before looking for work, not after. While Redis is away the answer is True
+    every `REDIS_AWAY_SECONDS`, so that the caller looks for itself.
+    """
+    global _away_until
+    if time.monotonic() < _away_until:
+        return False
+    try:
+        with _redis().pipeline() as pipeline:
+            pipeline.lrange(Queue.redis_queue_namespace_prefix + DELIVERIES, 0, -1)
+            pipeline.delete(Queue.redis_queue_namespace_prefix + DELIVERIES)
+            job_ids, _ = pipeline.execute()
+    except redis.RedisError:
+        _away_until = time.monotonic() + REDIS_AWAY_SECONDS
+        return True
+    return bool(job_ids)
+
+
+def _redis() -> redis.Redis:
+    """Return this module's own connection, which gives up soon instead of trying for seconds."""
+    global _connection
+    if _connection is None:
+        _connection = redis.Redis.from_url(
+            settings.REDIS_URL,
+            socket_timeout=REDIS_TIMEOUT_SECONDS,
+            socket_connect_timeout=REDIS_TIMEOUT_SECONDS,
+            retry=None,
+        )
+    return _connection
+
+
+class Worker(SimpleWorker):
+    """A worker that does not fork, so that connections and TLS sessions live on between jobs.
+
+    It outlives Redis: while Redis is away it keeps trying, and keeps looking for due
+    requests by itself, as it does when it is idle.
+    """
+
+    max_connection_wait_time = 1.0
+    current: "Worker | None" = None
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        # The time between two looks of an idle worker is RQ's wait for a job.
+        kwargs |= {"worker_ttl": IDLE_LOOK_SECONDS + 15, "log_job_description": False}
+        super().__init__(*args, **kwargs)
+        self._kept_alive_at = 0.0
+        Worker.current = self
+
+    @property
+    def is_stopping(self) -> bool:
+        return bool(self._stop_requested)
+
+    @property
+    def was_told_to_stop(self) -> bool:
+        return self._shutdown_requested_date is not None
+
+    def heartbeat(self, timeout: int | None = None, pipeline: Any = None) -> None:
+        if pipeline is None and self.get_state() == WorkerStatus.IDLE and DELIVERIES in self.queue_names():
+            look_for_due()
+        super().heartbeat(timeout, pipeline=pipeline)
+
+    def keep_alive(self) -> None:
+        """Say that the running job makes progress; does nothing most of the time."""
+        now = time.monotonic()
+        if now - self._kept_alive_at < KEEP_ALIVE_SECONDS:
+            return
+        self._kept_alive_at = now
+        signal.alarm(JOB_TIMEOUT_SECONDS)
+        try:
+            super().heartbeat(JOB_TIMEOUT_SECONDS)
+        except redis.RedisError:
+            logger.warning("no heartbeat: Redis is away")
+
+    def set_shutdown_requested_date(self) -> None:
+        # Called in a signal handler: with Redis away it must not raise into the drain.
+        try:
+            super().set_shutdown_requested_date()
+        except redis.RedisError:
+            return
+
+
+_looked_at = 0.0
+
+
+def look_for_due() -> None:
+    """Deliver what is due without a job, at most every `IDLE_LOOK_SECONDS`."""
+    global _looked_at
+    if time.monotonic() - _looked_at < IDLE_LOOK_SECONDS - 1:
+        return
+    _looked_at = time.monotonic()
+    try:
+        import_attribute(DELIVER_DUE)()
+    except Exception:  # the worker has to outlive a database that is away
+        logger.exception("looking for due requests failed")
+        connection.close()
+
+
+def is_stopping() -> bool:
+    """Return whether this process is a worker that was told to stop."""
+    return Worker.current is not None and Worker.current.is_stopping
+
+
+def keep_alive() -> None:
+    if Worker.current is not None and Worker.current.get_state() == WorkerStatus.BUSY:
+        Worker.current.keep_alive()
+
+
+def run_worker(queue_name: str, *, make_worker: Callable[[], Worker], burst: bool = False) -> None:
+    """Work on one queue until told to stop, with a new RQ worker whenever one gives up.
+
+    RQ ends a worker on many an error, and with exit status 0; a supervisor would have to
+    be told to restart it always.
+    """
+    while True:
+        worker = None
+        try:
+            worker = make_worker()
+            worker.work(burst=burst, logging_level="WARNING")
+        except redis.RedisError as error:
+            logger.warning("the worker lost Redis", extra={"queue": queue_name, "reason": str(error)})
+        if burst or (worker is not None and worker.was_told_to_stop):
+            return
+        time.sleep(REDIS_AWAY_SECONDS)
+
+
+class Scheduler(RQScheduler):
+    """rq-scheduler's clock, which puts its periodic jobs back when Redis has lost them."""
+
+    job_class = Job
+
+    def enqueue_jobs(self) -> Any:
+        self.register_periodic_jobs()
+        return super().enqueue_jobs()
+
+    def register_periodic_jobs(self) -> None:
+        """Register the periodic jobs that are not there, under fixed ids."""
+        if "tick" not in self:
+            self.schedule(
+                datetime.now(UTC),
+                DELIVER_DUE,
+                interval=settings.TICK_SECONDS,
+                id="tick",
+                queue_name=DELIVERIES,
+                timeout=JOB_TIMEOUT_SECONDS,
+            )
+        if "purge" not in self:
+            self.schedule(
+                _next_purge(datetime.now(UTC)),
+                PURGE,
+                interval=24 * 3600,
+                id="purge",
+                queue_name=MAINTENANCE,
+                timeout=MAINTENANCE_TIMEOUT_SECONDS,
+            )
+
+
+def _next_purge(now: datetime) -> datetime:
+    # Not a cron string: rq-scheduler reads those in the local time of the process.
+    today = now.replace(**PURGE_AT, second=0, microsecond=0)
+    return today if today > now else today + timedelta(days=1)
+
+
+def run_scheduler() -> None:
+    """Run the clock until told to stop; while Redis is away, try again every second."""
+    while True:
+        scheduler = Scheduler(
+            connection=redis.Redis.from_url(settings.REDIS_URL, socket_timeout=5),
+            interval=settings.TICK_SECONDS,
+            queue_name=DELIVERIES,
+        )
+        try:
+            scheduler.run()
+        except redis.RedisError as error:
+            logger.warning("the scheduler lost Redis", extra={"reason": str(error)})
+        time.sleep(REDIS_AWAY_SECONDS)

@@ -1,0 +1,102 @@
+"""Requests and attempts in JSON, out; and the body of an ingest call, for the documentation."""
+
+from typing import Any
+
+from rest_framework import serializers
+
+from deliveries.models import DeliveryAttempt, Trigger, WebhookRequest
+from deliveries.outcome import ErrorClass
+from subscriptions.event_types import MAX_LENGTH
+
+
+ERROR_CHOICES = [(error.value, error.value) for error in ErrorClass]
+
+
+class IngestSerializer(serializers.Serializer[Any]):
+    """An event for one subscription. `body` is any JSON; its bytes are delivered untouched."""
+
+    subscription_id = serializers.UUIDField()
+    event_type = serializers.CharField(max_length=MAX_LENGTH)
+    body = serializers.JSONField()
+
+
+class AcceptedSerializer(serializers.Serializer[Any]):
+    request_id = serializers.UUIDField()
+
+
+class AttemptSerializer(serializers.ModelSerializer[DeliveryAttempt]):
+    """One HTTP call. Times are in milliseconds; null where there was none."""
+
+    error = serializers.ChoiceField(choices=ERROR_CHOICES, source="error_class", allow_null=True)
+    hint = serializers.CharField(allow_null=True, help_text="What the receiver's owner may do about it, in words.")
+    trigger = serializers.ChoiceField(choices=Trigger.choices)
+
+    class Meta:
+        model = DeliveryAttempt
+        fields: tuple[str, ...] = (
+            "id",
+            "attempt_number",
+            "trigger",
+            "attempted_at",
+            "success",
+            "status_code",
+            "response_ms",
+            "error",
+            "hint",
+            "dns_ms",
+            "connect_ms",
+            "tls_ms",
+            "first_byte_ms",
+        )
+
+
+class LoggedAttemptSerializer(AttemptSerializer):
+    """An attempt with the receiver's answer: headers, and at most 64 KB of the body."""
+
+    response_body = serializers.SerializerMethodField()
+
+    class Meta(AttemptSerializer.Meta):
+        fields = (*AttemptSerializer.Meta.fields, "response_headers", "response_body")
+
+    def get_response_body(self, attempt: DeliveryAttempt) -> str:
+        return bytes(attempt.response_body).decode(errors="replace")
+
+
+class RecentAttemptSerializer(AttemptSerializer):
+    request_id = serializers.UUIDField()
+
+    class Meta(AttemptSerializer.Meta):
+        fields = (*AttemptSerializer.Meta.fields, "request_id")
+
+
+class RequestStatusSerializer(serializers.ModelSerializer[WebhookRequest]):
+    """A request, where it stands, and its whole attempt log, oldest first."""
+
+    request_id = serializers.UUIDField(source="id")
+    subscription_id = serializers.UUIDField()
+    event_id = serializers.UUIDField(allow_null=True)
+    status = serializers.ChoiceField(choices=WebhookRequest.Status.choices)
+    hold_reason = serializers.CharField(allow_null=True)
+    attempts = LoggedAttemptSerializer(many=True)
+
+    class Meta:
+        model = WebhookRequest
+        fields = (
+            "request_id",
+            "subscription_id",
+            "event_id",
+            "event_type",
+            "status",
+            "hold_reason",
+            "received_at",
+            "attempt_count",
+            "next_attempt_at",
+            "attempts",
+        )
+
+
+class SubscriptionStatusSerializer(serializers.Serializer[Any]):
+    """A subscription's most recent attempts, newest first."""
+
+    subscription_id = serializers.UUIDField()
+    attempts = RecentAttemptSerializer(many=True)

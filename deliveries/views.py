@@ -1,0 +1,116 @@
+"""The endpoints of ingestion and status."""
+
+from uuid import UUID
+
+from django.db.models import Prefetch
+from django.shortcuts import get_object_or_404
+from drf_spectacular.utils import OpenApiParameter, OpenApiResponse, extend_schema
+from rest_framework.exceptions import ValidationError
+from rest_framework.permissions import AllowAny
+from rest_framework.request import Request
+from rest_framework.response import Response
+from rest_framework.views import APIView
+
+from deliveries import ingestion
+from deliveries.models import DeliveryAttempt, WebhookRequest
+from deliveries.serializers import (
+    AcceptedSerializer,
+    IngestSerializer,
+    RequestStatusSerializer,
+    SubscriptionStatusSerializer,
+)
+from subscriptions import parsers
+from subscriptions.authentication import tenant_of
+from subscriptions.views import find_subscription
+
+DEFAULT_LIMIT = 50
+MAX_LIMIT = 250
+
+
+class IngestView(APIView):
+    """Accept an event for one subscription, signed with its secret."""
+
+    authentication_classes = ()
+    permission_classes = (AllowAny,)
+
+    @extend_schema(
+        operation_id="ingest",
+        tags=["ingest"],
+        request=IngestSerializer,
+        parameters=[
+            OpenApiParameter(
+                ingestion.SIGNATURE_HEADER,
+                location=OpenApiParameter.HEADER,
+                required=True,
+                description="`sha256=` and the hex HMAC-SHA256 of the raw request body under the secret.",
+            )
+        ],
+        responses={
+            202: OpenApiResponse(AcceptedSerializer, description="Stored durably; it will be delivered."),
+            204: OpenApiResponse(description="The subscription does not take this event type."),
+            400: OpenApiResponse(description="Not JSON, or a field is missing or of the wrong type."),
+            401: OpenApiResponse(description="The signature is missing or wrong."),
+            404: OpenApiResponse(description="There is no such subscription."),
+            409: OpenApiResponse(description="The subscription is disabled."),
+            413: OpenApiResponse(description="The body is too large."),
+            415: OpenApiResponse(description="The body is not application/json in UTF-8."),
+            503: OpenApiResponse(description="Nothing could be stored; try again after Retry-After."),
+        },
+    )
+    def post(self, request: Request) -> Response:
+        headers = request.headers
+        parsers.check_headers(headers.get("Content-Type", ""), headers.get("Content-Encoding", ""))
+        body = parsers.read_body(request._request, headers.get("Content-Length", ""))
+        request_id = ingestion.accept(body, headers)
+        if request_id is None:
+            return Response(status=204)
+        return Response({"request_id": request_id}, status=202)
+
+
+class RequestStatusView(APIView):
+    """Where a request stands, with its whole attempt log, oldest first."""
+
+    @extend_schema(operation_id="status_request", tags=["status"], responses=RequestStatusSerializer)
+    def get(self, request: Request, request_id: UUID) -> Response:
+        attempts = DeliveryAttempt.objects.order_by("attempt_number")
+        queryset = (
+            WebhookRequest.objects.for_tenant(tenant_of(request))
+            .select_related("subscription")
+            .defer("payload")
+            .prefetch_related(Prefetch("attempts", queryset=attempts))
+        )
+        return Response(RequestStatusSerializer(get_object_or_404(queryset, id=request_id)).data)
+
+
+class SubscriptionStatusView(APIView):
+    """The most recent attempts of a subscription, newest first."""
+
+    @extend_schema(
+        operation_id="status_subscription",
+        tags=["status"],
+        parameters=[
+            OpenApiParameter(
+                "limit",
+                {"type": "integer", "minimum": 1, "maximum": MAX_LIMIT, "default": DEFAULT_LIMIT},
+                description="How many attempts to return.",
+            )
+        ],
+        responses=SubscriptionStatusSerializer,
+    )
+    def get(self, request: Request, subscription_id: UUID) -> Response:
+        limit = _limit(request)
+        subscription = find_subscription(request, subscription_id)
+        attempts = (
+            DeliveryAttempt.objects.filter(subscription_id=subscription.id)
+            .defer("response_headers", "response_body")
+            .order_by("-attempted_at")[:limit]
+        )
+        status = {"subscription_id": subscription.id, "attempts": attempts}
+        return Response(SubscriptionStatusSerializer(status).data)
+
+
+def _limit(request: Request) -> int:
+    text = request.query_params.get("limit", str(DEFAULT_LIMIT))
+    if not (text.isascii() and text.isdecimal() and 1 <= int(text[:9]) <= MAX_LIMIT):
+        raise ValidationError({"limit": f"The limit is a number from 1 to {MAX_LIMIT}."}, code="invalid_limit")
+    return int(text)

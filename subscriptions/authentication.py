@@ -1,0 +1,55 @@
+"""API keys for DRF: who calls, and whether the key's scopes cover what is called."""
+
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from django.conf import settings
+from rest_framework.authentication import BaseAuthentication, get_authorization_header
+from rest_framework.exceptions import AuthenticationFailed
+from rest_framework.permissions import BasePermission
+from rest_framework.request import Request
+
+from subscriptions.models import ApiKey
+
+if TYPE_CHECKING:
+    from rest_framework.views import APIView
+
+
+class BearerAuthentication(BaseAuthentication):
+    """Take `Authorization: Bearer <api key>` (RFC 6750); `request.auth` is the ApiKey."""
+
+    realm = "webhooks"
+
+    def authenticate(self, request: Request) -> tuple[None, ApiKey] | None:
+        scheme, _, text = get_authorization_header(request).decode("latin-1").partition(" ")
+        if scheme.lower() != "bearer":
+            return None
+        key = ApiKey.objects.authenticate(text.strip())
+        if key is None:
+            raise AuthenticationFailed("This API key is unknown, expired or revoked.")
+        key.note_use()
+        return None, key
+
+    def authenticate_header(self, request: Request) -> str:
+        return f'Bearer realm="{self.realm}"'
+
+
+class HasScope(BasePermission):
+    """Allow the call if the key has the scope that the view names for its method.
+
+    In local development (DEBUG) a call without a key is allowed; a wrong key never is.
+    """
+
+    message = "This API key does not have the scope for this."
+    default_scopes: ClassVar[dict[str, str]] = {"GET": ApiKey.Scope.READ, "HEAD": ApiKey.Scope.READ}
+
+    def has_permission(self, request: Request, view: "APIView") -> bool:
+        key: Any = request.auth
+        if key is None:
+            return settings.DEBUG
+        scopes = getattr(view, "scopes", self.default_scopes)
+        return scopes.get(request.method or "", ApiKey.Scope.MANAGE) in key.scopes
+
+
+def tenant_of(request: Request) -> str | None:
+    """Return the tenant that the caller is bound to; None is an operator, who sees every one."""
+    return request.auth.tenant if isinstance(request.auth, ApiKey) else None

@@ -1,0 +1,36 @@
+"""Does a subscription take an event type? Names, wildcards and the match, all pure."""
+
+import re
+from collections.abc import Sequence
+
+MAX_LENGTH = 128
+_NAME = re.compile(r"[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*")
+
+
+def is_event_type(text: str) -> bool:
+    """Return whether `text` names an event type: segments of letters, digits, `_`, `-`, joined by dots."""
+    return len(text) <= MAX_LENGTH and _NAME.fullmatch(text) is not None
+
+
+def is_pattern(text: str) -> bool:
+    """Return whether `text` is an event type, `*`, or a trailing wildcard such as `invoice.*`."""
+    return text == "*" or is_event_type(text.removesuffix(".*"))
+
+
+def accepts(patterns: Sequence[str], event_type: str) -> bool:
+    """Return whether one of `patterns` takes `event_type`; none at all takes every one.
+
+    `invoice.*` takes everything below `invoice.` (`invoice.paid`, `invoice.item.added`)
+    and not `invoice` itself.
+    """
+    if not patterns:
+        return True
+    return any(_matches(pattern, event_type) for pattern in patterns)
+
+
+def _matches(pattern: str, event_type: str) -> bool:
+    if pattern == "*":
+        return True
+    if pattern.endswith(".*"):
+        return event_type.startswith(pattern[:-1])
+    return pattern == event_type

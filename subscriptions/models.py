@@ -1,0 +1,263 @@
+"""Who wants what, where: subscriptions, and the keys that may manage them."""
+
+import hmac
+import secrets as random
+from collections.abc import Sequence
+from datetime import timedelta
+from functools import cached_property, partial
+from hashlib import sha256
+from typing import Any, Self
+from uuid import UUID
+
+import uuid_utils.compat
+from django.conf import settings
+from django.contrib.postgres.fields import ArrayField
+from django.core.exceptions import ValidationError
+from django.core.validators import MaxValueValidator, MinValueValidator
+from django.db import models, transaction
+from django.db.models.functions import Now
+from django.utils import timezone
+
+from subscriptions import addresses, cache, event_types, secrets, signing
+
+MAX_EVENT_TYPES = 250
+MAX_RETRIES = 20
+LONGEST_RETRY_DELAY_SECONDS = 7 * 24 * 3600
+LONGEST_CALL_TIMEOUT_SECONDS = 60
+
+
+def new_id() -> UUID:
+    """Return a new UUID of version 7 (RFC 9562): ids sort by the time they were made."""
+    return uuid_utils.compat.uuid7()
+
+
+def default_retry_schedule() -> list[int]:
+    return list(settings.RETRY_SCHEDULE)
+
+
+def default_timeout() -> int:
+    return int(settings.CALL_TIMEOUT_SECONDS)
+
+
+def default_max_in_flight() -> int:
+    return int(settings.MAX_IN_FLIGHT)
+
+
+def validate_target_url(value: str) -> None:
+    try:
+        addresses.check_url(value, addresses.parse_networks(settings.ALLOWED_NETWORKS))
+    except addresses.RefusedURL as refused:
+        raise ValidationError(str(refused), code="refused_url") from None
+
+
+def validate_event_type_pattern(value: str) -> None:
+    if not event_types.is_pattern(value):
+        raise ValidationError(
+            f"“{value}” is not an event type (invoice.paid), a wildcard (invoice.*) or *.",
+            code="invalid_event_type",
+        )
+
+
+def validate_secret(value: str) -> None:
+    if not 1 <= len(value) <= secrets.MAX_LENGTH:
+        raise ValidationError(f"A secret has 1 to {secrets.MAX_LENGTH} characters.", code="invalid_secret")
+    try:
+        signing.key_of(value)
+    except ValueError as error:
+        raise ValidationError(str(error), code="invalid_secret") from None
+
+
+class SubscriptionQuerySet(models.QuerySet["Subscription"]):
+    def for_tenant(self, tenant: str | None) -> Self:
+        """Limit to one tenant's subscriptions; None, an operator's view, means all of them."""
+        return self if tenant is None else self.filter(tenant=tenant)
+
+    def cached(self, subscription_id: UUID) -> "Subscription":
+        """Return a subscription that is at most two seconds old, without a query if possible.
+
+        Treat it as read-only: other threads hold the same object. Raises
+        Subscription.DoesNotExist, which is never cached.
+        """
+        subscription = cache.get(subscription_id)
+        if subscription is None:
+            subscription = self.get(id=subscription_id)
+            cache.put(subscription)
+        return subscription
+
+
+class Subscription(models.Model):
+    """One endpoint that wants events, and how it wants them."""
+
+    class Status(models.TextChoices):
+        ACTIVE = "active"
+        PAUSED = "paused"  # accepts and holds
+        DISABLED = "disabled"  # takes nothing
+
+    id = models.UUIDField(primary_key=True, default=new_id, editable=False)
+    tenant = models.CharField(
+        max_length=255, blank=True, default="", help_text="The customer this subscription belongs to."
+    )
+    description = models.CharField(max_length=255, blank=True, default="")
+    target_url = models.CharField(
+        max_length=addresses.MAX_URL_LENGTH,
+        validators=[validate_target_url],
+        help_text="The http(s) URL that events are posted to.",
+    )
+    event_types = ArrayField(
+        models.CharField(max_length=event_types.MAX_LENGTH, validators=[validate_event_type_pattern]),
+        blank=True,
+        default=list,
+        size=MAX_EVENT_TYPES,
+        help_text="Event types (invoice.paid), wildcards (invoice.*) or *; none means every event.",
+    )
+    # Encrypted; see subscriptions/secrets.py. Set it with set_secret().
+    secret = models.BinaryField(editable=False)
+    secret_hint = models.CharField(max_length=8, editable=False)
+    retry_schedule = ArrayField(
+        models.PositiveIntegerField(
+            validators=[MinValueValidator(1), MaxValueValidator(LONGEST_RETRY_DELAY_SECONDS)]
+        ),
+        blank=True,
+        default=default_retry_schedule,
+        size=MAX_RETRIES,
+        help_text="Seconds to wait after each failed attempt; none means a single attempt.",
+    )
+    timeout_seconds = models.PositiveSmallIntegerField(
+        default=default_timeout,
+        validators=[MinValueValidator(1), MaxValueValidator(LONGEST_CALL_TIMEOUT_SECONDS)],
+        help_text="Limit for a whole call, in seconds.",
+    )
+    max_in_flight = models.PositiveSmallIntegerField(
+        default=default_max_in_flight,
+        validators=[MinValueValidator(1), MaxValueValidator(1000)],
+        help_text="Calls at once.",
+    )
+    status = models.CharField(max_length=8, choices=Status, default=Status.ACTIVE)
+    status_reason = models.CharField(max_length=255, blank=True, default="", editable=False)
+    created_at = models.DateTimeField(db_default=Now(), editable=False)
+    updated_at = models.DateTimeField(db_default=Now(), editable=False)
+
+    objects = SubscriptionQuerySet.as_manager()
+
+    class Meta:
+        db_table = "subscriptions"
+        ordering = ("-id",)
+        indexes = (
+            # GET /subscriptions?tenant= and a tenant's own list, newest first.
+            models.Index(fields=("tenant", "-id"), name="subscriptions_by_tenant"),
+        )
+        constraints = (
+            models.CheckConstraint(
+                condition=models.Q(timeout_seconds__range=(1, LONGEST_CALL_TIMEOUT_SECONDS)),
+                name="subscriptions_timeout_in_range",
+            ),
+            models.CheckConstraint(
+                condition=models.Q(max_in_flight__gte=1), name="subscriptions_max_in_flight_positive"
+            ),
+        )
+
+    def __str__(self) -> str:
+        return self.description or self.target_url
+
+    def save(self, *args: Any, **kwargs: Any) -> None:
+        """Save, and make this process forget the cached copy, before and after the commit."""
+        if not self._state.adding:
+            self.updated_at = timezone.now()
+        super().save(*args, **kwargs)
+        cache.forget(self.id)
+        transaction.on_commit(partial(cache.forget, self.id))
+
+    @property
+    def is_disabled(self) -> bool:
+        return self.status == self.Status.DISABLED
+
+    @cached_property
+    def signing_keys(self) -> list[bytes]:
+        """The HMAC keys that sign this subscription's deliveries and verify its ingest calls, newest first."""
+        return [signing.key_of(secrets.decrypt(self.secret, row_id=self.id))]
+
+    def accepts(self, event_type: str) -> bool:
+        return event_types.accepts(self.event_types, event_type)
+
+    def set_secret(self, secret: str) -> None:
+        """Encrypt `secret` into this row, unsaved. It cannot be shown again afterwards."""
+        self.secret = secrets.encrypt(secret, row_id=self.id)
+        self.secret_hint = secrets.hint_of(secret)
+        self.__dict__.pop("signing_keys", None)
+
+
+class ApiKeyQuerySet(models.QuerySet["ApiKey"]):
+    def create_key(
+        self, name: str, scopes: Sequence[str], *, tenant: str | None, valid_for: timedelta | None
+    ) -> tuple["ApiKey", str]:
+        """Create an API key and return it with its text, which is stored nowhere.
+
+        `tenant=None` makes an operator's key, which sees every tenant.
+        """
+        prefix, secret = random.token_hex(6), random.token_urlsafe(32)
+        text = f"{ApiKey.PREFIX}{prefix}_{secret}"
+        key = self.create(
+            name=name,
+            prefix=prefix,
+            digest=ApiKey.digest_of(text),
+            scopes=list(scopes),
+            tenant=tenant,
+            expires_at=None if valid_for is None else Now() + valid_for,
+        )
+        return key, text
+
+    def authenticate(self, text: str) -> "ApiKey | None":
+        """Return the usable key whose text this is, or None.
+
+        The digest is compared in constant time, against an impossible one where no key
+        has the prefix, so that the time tells nothing about which prefixes exist.
+        """
+        prefix = text.removeprefix(ApiKey.PREFIX).partition("_")[0]
+        usable = models.Q(expires_at=None) | models.Q(expires_at__gt=Now())
+        key = self.filter(usable, prefix=prefix, revoked_at=None).first()
+        expected = bytes(32) if key is None else bytes(key.digest)
+        return key if hmac.compare_digest(expected, ApiKey.digest_of(text)) else None
+
+
+class ApiKey(models.Model):
+    """A key for the REST API: hashed, scoped, and optionally bound to one tenant."""
+
+    PREFIX = "whk_"
+    LAST_USED_RESOLUTION = timedelta(minutes=1)
+
+    class Scope(models.TextChoices):
+        PUBLISH = "publish"
+        READ = "read"
+        MANAGE = "manage"
+
+    id = models.UUIDField(primary_key=True, default=new_id, editable=False)
+    name = models.CharField(max_length=255)
+    prefix = models.CharField(max_length=16, unique=True, editable=False)
+    # SHA-256 of the whole key: it has 256 random bits, so that no slow hash is needed.
+    digest = models.BinaryField(editable=False)
+    scopes = ArrayField(models.CharField(max_length=16, choices=Scope))
+    tenant = models.CharField(  # noqa: DJ001 - null is the operator's view, "" the tenant without a name
+        max_length=255, null=True, blank=True, help_text="Bind the key to one customer; none sees all."
+    )
+    created_at = models.DateTimeField(db_default=Now(), editable=False)
+    expires_at = models.DateTimeField(null=True, blank=True)
+    last_used_at = models.DateTimeField(null=True, editable=False)
+    revoked_at = models.DateTimeField(null=True, editable=False)
+
+    objects = ApiKeyQuerySet.as_manager()
+
+    class Meta:
+        db_table = "api_keys"
+        ordering = ("-id",)
+
+    def __str__(self) -> str:
+        return f"{self.name} ({self.PREFIX}{self.prefix}…)"
+
+    @staticmethod
+    def digest_of(text: str) -> bytes:
+        return sha256(text.encode("utf-8", "surrogateescape")).digest()
+
+    def note_use(self) -> None:
+        """Remember when the key was last used, to the minute: one write a minute at most."""
+        stale = models.Q(last_used_at=None) | models.Q(last_used_at__lt=Now() - self.LAST_USED_RESOLUTION)
+        ApiKey.objects.filter(stale, id=self.id).update(last_used_at=Now())

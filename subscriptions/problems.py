@@ -1,0 +1,172 @@
+"""Errors as RFC 9457 problem documents, and the id of the request they belong to."""
+
+import logging
+import re
+import uuid
+from collections.abc import Callable, Iterator
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from http import HTTPStatus
+from typing import Any
+
+import msgspec
+from django.core.exceptions import PermissionDenied, RequestDataTooBig
+from django.db import OperationalError
+from django.http import Http404, HttpRequest, HttpResponse
+from rest_framework import exceptions
+from rest_framework.response import Response
+
+logger = logging.getLogger(__name__)
+
+CONTENT_TYPE = "application/problem+json"
+RETRY_AFTER_SECONDS = 2
+
+_REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
+_current_request_id: ContextVar[str] = ContextVar("request_id", default="")
+
+
+@dataclass(kw_only=True, eq=False)
+class Problem(Exception):
+    """A refusal to a caller: what RFC 9457 says of it, with a stable `code` for machines."""
+
+    status: int
+    code: str
+    detail: str
+    errors: list[dict[str, str]] = field(default_factory=list)
+    headers: dict[str, str] = field(default_factory=dict)
+
+    def document(self) -> dict[str, Any]:
+        document: dict[str, Any] = {
+            "type": "about:blank",
+            "title": HTTPStatus(self.status).phrase,
+            "status": self.status,
+            "detail": self.detail,
+            "code": self.code,
+            "request_id": _current_request_id.get(),
+        }
+        return document | ({"errors": self.errors} if self.errors else {})
+
+    def body(self) -> bytes:
+        return msgspec.json.encode(self.document())
+
+
+def unavailable() -> Problem:
+    """The database is away: nothing was stored, ask again."""
+    return Problem(
+        status=503,
+        code="unavailable",
+        detail="The service cannot store anything right now. Try again.",
+        headers={"Retry-After": str(RETRY_AFTER_SECONDS)},
+    )
+
+
+def begin_request(given_id: str) -> str:
+    """Take over the caller's Request-Id if it is harmless, else make one; return it."""
+    request_id = given_id if _REQUEST_ID.fullmatch(given_id) else str(uuid.uuid4())
+    _current_request_id.set(request_id)
+    return request_id
+
+
+class RequestIdMiddleware:
+    """Give every request an id, and every answer the header that tells it."""
+
+    def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]) -> None:
+        self.get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> HttpResponse:
+        request_id = begin_request(request.headers.get("Request-Id", ""))
+        response = self.get_response(request)
+        response["Request-Id"] = request_id
+        return response
+
+
+def exception_handler(error: Exception, context: dict[str, Any]) -> Response | None:
+    """Turn what a DRF view raised into a problem document; None lets Django handle the rest."""
+    problem = _problem_of(error)
+    if problem is None:
+        return None
+    response = Response(problem.document(), status=problem.status, headers=problem.headers)
+    response.content_type = CONTENT_TYPE
+    return response
+
+
+def problem_for(error: Exception) -> Problem:
+    """Return what to answer for `error`: a bug of ours is logged and told as 500."""
+    problem = _problem_of(error)
+    if problem is None:
+        logger.error("unhandled error", exc_info=error)
+        return _internal_error()
+    return problem
+
+
+def _internal_error() -> Problem:
+    detail = "The service made a mistake. It has been logged."
+    return Problem(status=500, code="internal_error", detail=detail)
+
+
+def _problem_of(error: Exception) -> Problem | None:
+    match error:
+        case Problem():
+            return error
+        case Http404():
+            return Problem(status=404, code="not_found", detail="There is no such thing here.")
+        case PermissionDenied():
+            return Problem(status=403, code="permission_denied", detail="You may not do this.")
+        case RequestDataTooBig():
+            return Problem(status=413, code="too_large", detail="The request body is too large.")
+        case OperationalError():
+            logger.warning("database unavailable", exc_info=error)
+            return unavailable()
+        case exceptions.ValidationError():
+            return Problem(
+                status=400,
+                code="invalid",
+                detail="The request is not valid; see errors.",
+                errors=list(_validation_errors(error.get_full_details(), "")),
+            )
+        case exceptions.APIException():
+            return _problem_of_api_exception(error)
+    return None
+
+
+def _problem_of_api_exception(error: exceptions.APIException) -> Problem:
+    headers = {}
+    if (auth_header := getattr(error, "auth_header", None)) is not None:
+        headers["WWW-Authenticate"] = auth_header
+    if (wait := getattr(error, "wait", None)) is not None:
+        headers["Retry-After"] = str(int(wait))
+    codes = error.get_codes()
+    code = codes if isinstance(codes, str) else "error"
+    return Problem(status=error.status_code, code=code, detail=str(error.detail), headers=headers)
+
+
+def _validation_errors(details: Any, pointer: str) -> Iterator[dict[str, str]]:
+    """Flatten DRF's nested details into one entry per finding, with a JSON pointer (RFC 6901)."""
+    if isinstance(details, list):
+        for index, detail in enumerate(details):
+            is_finding = isinstance(detail, dict) and set(detail) == {"message", "code"}
+            yield from _validation_errors(detail, pointer if is_finding else f"{pointer}/{index}")
+    elif set(details) == {"message", "code"}:
+        yield {"pointer": pointer, "code": str(details["code"]), "detail": str(details["message"])}
+    else:
+        for name, detail in details.items():
+            step = "" if name == "non_field_errors" else "/" + str(name).replace("~", "~0").replace("/", "~1")
+            yield from _validation_errors(detail, pointer + step)
+
+
+def _respond(problem: Problem) -> HttpResponse:
+    return HttpResponse(
+        problem.body(), status=problem.status, headers=problem.headers, content_type=CONTENT_TYPE
+    )
+
+
+def not_found(request: HttpRequest, exception: Exception) -> HttpResponse:
+    return _respond(Problem(status=404, code="not_found", detail="There is no such path."))
+
+
+def bad_request(request: HttpRequest, exception: Exception) -> HttpResponse:
+    return _respond(Problem(status=400, code="bad_request", detail="The request could not be understood."))
+
+
+def server_error(request: HttpRequest) -> HttpResponse:
+    return _respond(_internal_error())

@@ -1,0 +1,69 @@
+"""Subscriptions in JSON, in and out."""
+
+from typing import Any
+
+from rest_framework import serializers
+
+from subscriptions import secrets
+from subscriptions.models import Subscription, validate_secret
+
+
+class StrictFieldsMixin:
+    """Refuse fields that the serializer does not take, so that a typo is never silently dropped."""
+
+    def to_internal_value(self, data: Any) -> Any:
+        writable = {name for name, field in self.fields.items() if not field.read_only}  # type: ignore[attr-defined]
+        unknown = sorted(set(data) - writable) if isinstance(data, dict) else []
+        if unknown:
+            raise serializers.ValidationError(
+                {name: serializers.ErrorDetail("This field is not known.", code="unknown") for name in unknown}
+            )
+        return super().to_internal_value(data)  # type: ignore[misc]
+
+
+class SubscriptionSerializer(StrictFieldsMixin, serializers.ModelSerializer[Subscription]):
+    """A subscription as everybody may see it: without its secret."""
+
+    class Meta:
+        model = Subscription
+        fields = (
+            "id",
+            "tenant",
+            "description",
+            "target_url",
+            "event_types",
+            "retry_schedule",
+            "timeout_seconds",
+            "max_in_flight",
+            "status",
+            "status_reason",
+            "secret_hint",
+            "created_at",
+            "updated_at",
+        )
+        read_only_fields = ("id", "status", "status_reason", "secret_hint", "created_at", "updated_at")
+
+
+class NewSubscriptionSerializer(SubscriptionSerializer):
+    """A subscription at its creation: the one time that its secret is told."""
+
+    secret = serializers.CharField(
+        required=False,
+        trim_whitespace=False,
+        max_length=secrets.MAX_LENGTH,
+        validators=[validate_secret],
+        help_text="Signs ingest calls and deliveries; made if not given. Told in this answer and never again.",
+    )
+
+    class Meta(SubscriptionSerializer.Meta):
+        fields = (*SubscriptionSerializer.Meta.fields, "secret")
+
+    def create(self, validated_data: dict[str, Any]) -> Subscription:
+        self.secret = validated_data.pop("secret", None) or secrets.make()
+        subscription = Subscription(**validated_data)
+        subscription.set_secret(self.secret)
+        subscription.save()
+        return subscription
+
+    def to_representation(self, instance: Subscription) -> dict[str, Any]:
+        return SubscriptionSerializer(instance).data | {"secret": self.secret}
