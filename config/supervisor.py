@@ -23,7 +23,7 @@ _stopping = multiprocessing.Event()
 class _RestartingProcess(Process):  # type: ignore[misc]
     """A process that is started again when it ends, as a service manager would do."""
 
-    def run(self, events: Any = None, ignore_signals: bool = False) -> None:
+    def run(self, events: Any = None, ignore_signals: bool = False) -> None:  # noqa: FBT001, FBT002 - honcho's signature
         while not _stopping.is_set():
             super().run(events, ignore_signals)
             _stopping.wait(RESTART_SECONDS)

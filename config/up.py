@@ -101,8 +101,8 @@ def _make_up_settings(data_dir: Path) -> None:
     for name, value in made_up.items():
         os.environ.setdefault(name, value)
     text = "".join(f"{name}={os.environ[name]}\n" for name in made_up)
-    with open(os.open(remembered, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
-        file.write("# Made up by `make run` for the embedded database; deleted with it.\n" + text)
+    remembered.touch(mode=0o600)
+    remembered.write_text("# Made up by `make run`, for this folder's database; deleted with it.\n" + text)
 
 
 @contextlib.contextmanager

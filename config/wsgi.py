@@ -5,28 +5,29 @@ over it as the accepting itself. Both doors call the same function and answer th
 """
 
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from http import HTTPStatus
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from django.core.wsgi import get_wsgi_application
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")
 django_application = get_wsgi_application()
 
+if TYPE_CHECKING:
+    from _typeshed.wsgi import StartResponse
+
 from deliveries import ingestion  # noqa: E402 - the apps have to be loaded first
 from subscriptions import parsers, problems  # noqa: E402
 
-StartResponse = Callable[[str, list[tuple[str, str]]], Any]
 
-
-def application(environ: dict[str, Any], start_response: StartResponse) -> Iterable[bytes]:
+def application(environ: dict[str, Any], start_response: "StartResponse") -> Iterable[bytes]:
     if environ["PATH_INFO"] == "/ingest" and environ["REQUEST_METHOD"] == "POST":
         return ingest(environ, start_response)
     return django_application(environ, start_response)
 
 
-def ingest(environ: dict[str, Any], start_response: StartResponse) -> Iterable[bytes]:
+def ingest(environ: dict[str, Any], start_response: "StartResponse") -> Iterable[bytes]:
     """Answer one ingest call, as deliveries.views.IngestView does."""
     request_id = problems.begin_request(environ.get("HTTP_REQUEST_ID", ""))
     headers = {"Request-Id": request_id}
@@ -45,13 +46,11 @@ def ingest(environ: dict[str, Any], start_response: StartResponse) -> Iterable[b
 def _accept(environ: dict[str, Any]) -> Any:
     parsers.check_headers(environ.get("CONTENT_TYPE", ""), environ.get("HTTP_CONTENT_ENCODING", ""))
     body = parsers.read_body(environ["wsgi.input"], environ.get("CONTENT_LENGTH", ""))
-    return ingestion.accept(
-        body, {ingestion.SIGNATURE_HEADER: environ.get("HTTP_X_WEBHOOK_SIGNATURE", "")}
-    )
+    return ingestion.accept(body, {ingestion.SIGNATURE_HEADER: environ.get("HTTP_X_WEBHOOK_SIGNATURE", "")})
 
 
 def _answer(
-    start_response: StartResponse, status: int, content_type: str, body: bytes, headers: dict[str, str]
+    start_response: "StartResponse", status: int, content_type: str, body: bytes, headers: dict[str, str]
 ) -> list[bytes]:
     fields = list(headers.items())
     if content_type:

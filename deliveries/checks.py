@@ -26,5 +26,7 @@ def check_times(**kwargs: Any) -> list[CheckMessage]:
         findings.append(Error("TICK_SECONDS is less than 1.", id="deliveries.E004"))
     if any(delay < 1 for delay in settings.RETRY_SCHEDULE):
         hint = "Write seconds, such as 120,240,480,960,1920."
-        findings.append(Error("RETRY_SCHEDULE has a delay of less than a second.", hint=hint, id="deliveries.E005"))
+        findings.append(
+            Error("RETRY_SCHEDULE has a delay of less than a second.", hint=hint, id="deliveries.E005")
+        )
     return findings

@@ -66,7 +66,7 @@ due AS (
     SELECT s.id, s.target_url, s.secret, s.retry_schedule, s.timeout_seconds
     FROM visited
     JOIN subscriptions AS s ON s.id = visited.subscription_id
-    WHERE visited.next_attempt_at <= now() AND s.status = 'active'
+    WHERE visited.next_attempt_at <= statement_timestamp() AND s.status = 'active'
     ORDER BY s.id
     LIMIT %(limit)s
     FOR NO KEY UPDATE OF s SKIP LOCKED
@@ -87,7 +87,7 @@ WITH free AS (
             FROM webhook_requests AS leased
             WHERE leased.subscription_id = s.id
                 AND leased.lease_token IS NOT NULL
-                AND leased.next_attempt_at > now()
+                AND leased.next_attempt_at > statement_timestamp()
         )) AS slots
     FROM unnest(%(subscription_ids)s::uuid[]) AS locked (id)
     JOIN subscriptions AS s USING (id)
@@ -102,7 +102,7 @@ picked AS (
     CROSS JOIN LATERAL (
         SELECT id, subscription_id, event_id, attempt_count, trigger, lost_count, lease_token, next_attempt_at
         FROM webhook_requests
-        WHERE subscription_id = free.id AND status = 'pending' AND next_attempt_at <= now()
+        WHERE subscription_id = free.id AND status = 'pending' AND next_attempt_at <= statement_timestamp()
         ORDER BY next_attempt_at
         LIMIT greatest(free.slots, 0)
         FOR UPDATE SKIP LOCKED
@@ -125,8 +125,8 @@ UPDATE webhook_requests AS r
 SET
     status = CASE WHEN picked.is_poison THEN 'failed' ELSE 'pending' END,
     error = CASE WHEN picked.is_lost THEN 'worker_lost' ELSE r.error END,
-    settled_at = CASE WHEN picked.is_poison THEN now() END,
-    next_attempt_at = CASE WHEN NOT picked.is_poison THEN now() + picked.lease END,
+    settled_at = CASE WHEN picked.is_poison THEN statement_timestamp() END,
+    next_attempt_at = CASE WHEN NOT picked.is_poison THEN statement_timestamp() + picked.lease END,
     lease_token = CASE WHEN NOT picked.is_poison THEN %(token)s::uuid END,
     attempt_count = r.attempt_count + CASE WHEN picked.is_poison THEN 0 ELSE 1 END,
     lost_count = CASE WHEN picked.is_lost THEN r.lost_count + 1 ELSE r.lost_count END,
@@ -136,7 +136,7 @@ LEFT JOIN events ON events.id = picked.event_id
 WHERE r.id = picked.id
 RETURNING
     r.id, r.subscription_id, r.event_type, coalesce(r.payload, events.payload), r.attempt_count, r.trigger,
-    r.failure_count, picked.is_poison, now()
+    r.failure_count, picked.is_poison, statement_timestamp()
 """
 
 # A stale token changes nothing but leaves its attempt, in place of the one that the next
@@ -180,8 +180,8 @@ logged AS (
 UPDATE webhook_requests AS r
 SET
     status = CASE WHEN o.error = '' THEN 'delivered' WHEN o.delay IS NULL THEN 'failed' ELSE 'pending' END,
-    next_attempt_at = CASE WHEN o.error <> '' THEN now() + o.delay * interval '1 second' END,
-    settled_at = CASE WHEN o.error = '' OR o.delay IS NULL THEN now() END,
+    next_attempt_at = CASE WHEN o.error <> '' THEN statement_timestamp() + o.delay * interval '1 second' END,
+    settled_at = CASE WHEN o.error = '' OR o.delay IS NULL THEN statement_timestamp() END,
     lease_token = NULL,
     error = o.error,
     failure_count = r.failure_count + CASE WHEN o.error = '' THEN 0 ELSE 1 END,
@@ -281,15 +281,11 @@ def settle(settlements: Sequence[Settlement]) -> None:
             return
 
 
-def _walk(
-    after: uuid.UUID, until: uuid.UUID, limit: int
-) -> tuple[dict[uuid.UUID, Target], uuid.UUID | None]:
+def _walk(after: uuid.UUID, until: uuid.UUID, limit: int) -> tuple[dict[uuid.UUID, Target], uuid.UUID | None]:
     """Lock subscriptions with something due; return them and where to walk on, None at the end."""
     rows = sql.run(WALK, {"after": after, "until": until, "limit": limit, "length": WALK_LENGTH})
     targets = {
-        row[0]: Target(
-            id=row[0], url=row[1], stored_secret=row[2], retry_schedule=row[3], timeout_seconds=row[4]
-        )
+        row[0]: Target(id=row[0], url=row[1], stored_secret=row[2], retry_schedule=row[3], timeout_seconds=row[4])
         for row in rows
         if row[0] is not None
     }

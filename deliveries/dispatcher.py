@@ -97,7 +97,7 @@ class Dispatcher:
 
     @property
     def _free_slots(self) -> int:
-        return settings.WORKER_CONCURRENCY - self._transport.in_flight
+        return int(settings.WORKER_CONCURRENCY) - self._transport.in_flight
 
     def _has_lingered(self, attempts: int, busy_at: float) -> bool:
         if not attempts:

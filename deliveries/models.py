@@ -180,7 +180,9 @@ class DeliveryAttempt(models.Model):
     attempted_at = models.DateTimeField()
     success = models.BooleanField()
     status_code = models.PositiveSmallIntegerField(null=True)
-    error = models.CharField(max_length=16, blank=True, choices=[(error.value, error.value) for error in ErrorClass])
+    error = models.CharField(
+        max_length=16, blank=True, choices=[(error.value, error.value) for error in ErrorClass]
+    )
     response_ms = models.PositiveIntegerField(null=True)
     dns_ms = models.PositiveIntegerField(null=True)
     connect_ms = models.PositiveIntegerField(null=True)

@@ -71,7 +71,7 @@ PURGE = """
 WITH old AS (
     SELECT id
     FROM webhook_requests
-    WHERE settled_at <= now() - %(age)s AND status = ANY(%(statuses)s)
+    WHERE settled_at <= statement_timestamp() - %(age)s AND status = ANY(%(statuses)s)
     ORDER BY settled_at
     LIMIT %(limit)s
     FOR UPDATE SKIP LOCKED
@@ -89,7 +89,7 @@ DELETE FROM events
 WHERE id IN (
     SELECT id
     FROM events
-    WHERE published_at <= now() - %(age)s
+    WHERE published_at <= statement_timestamp() - %(age)s
         AND NOT EXISTS (SELECT FROM webhook_requests AS r WHERE r.event_id = events.id)
     ORDER BY id
     LIMIT %(limit)s

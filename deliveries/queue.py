@@ -31,7 +31,7 @@ MAINTENANCE = "maintenance"
 
 DELIVER_DUE = "deliveries.tasks.deliver_due"
 PURGE = "deliveries.tasks.purge"
-PURGE_AT = {"hour": 3, "minute": 17}  # UTC, every day
+PURGE_HOUR = 3  # UTC, every day
 
 # Wake-ups within one process go to Redis together, at most once in this time.
 COALESCE_SECONDS = 0.005
@@ -57,12 +57,12 @@ class Job(RQJob):
     """An RQ job in JSON: pickle would let whoever can write to Redis run code here."""
 
     @classmethod
-    def create(cls, *args: Any, **kwargs: Any) -> "Job":
+    def create(cls, *args: Any, **kwargs: Any) -> RQJob:
         kwargs["serializer"] = JSONSerializer
         return super().create(*args, **kwargs)
 
     @classmethod
-    def fetch(cls, *args: Any, **kwargs: Any) -> "Job":
+    def fetch(cls, *args: Any, **kwargs: Any) -> RQJob:
         kwargs["serializer"] = JSONSerializer
         return super().fetch(*args, **kwargs)
 
@@ -204,7 +204,7 @@ class Worker(SimpleWorker):
     def set_shutdown_requested_date(self) -> None:
         # Called in a signal handler: with Redis away it must not raise into the drain.
         try:
-            super().set_shutdown_requested_date()
+            super().set_shutdown_requested_date()  # type: ignore[no-untyped-call]
         except redis.RedisError:
             return
 
@@ -253,7 +253,7 @@ def run_worker(queue_name: str, *, make_worker: Callable[[], Worker], burst: boo
         time.sleep(REDIS_AWAY_SECONDS)
 
 
-class Scheduler(RQScheduler):
+class Scheduler(RQScheduler):  # type: ignore[misc]
     """rq-scheduler's clock, which puts its periodic jobs back when Redis has lost them."""
 
     job_class = Job
@@ -286,7 +286,7 @@ class Scheduler(RQScheduler):
 
 def _next_purge(now: datetime) -> datetime:
     # Not a cron string: rq-scheduler reads those in the local time of the process.
-    today = now.replace(**PURGE_AT, second=0, microsecond=0)
+    today = now.replace(hour=PURGE_HOUR, minute=0, second=0, microsecond=0)
     return today if today > now else today + timedelta(days=1)
 
 

@@ -21,9 +21,7 @@ class Decision:
         return self.delay_seconds is not None
 
 
-def next_attempt(
-    outcome: Outcome, schedule: Sequence[int], *, failure_count: int, jitter: float
-) -> Decision:
+def next_attempt(outcome: Outcome, schedule: Sequence[int], *, failure_count: int, jitter: float) -> Decision:
     """Decide what follows `outcome`.
 
     `schedule` holds the seconds to wait after each failure, `failure_count` the failures

@@ -8,7 +8,6 @@ from deliveries.models import DeliveryAttempt, Trigger, WebhookRequest
 from deliveries.outcome import ErrorClass
 from subscriptions.event_types import MAX_LENGTH
 
-
 ERROR_CHOICES = [(error.value, error.value) for error in ErrorClass]
 
 

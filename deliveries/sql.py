@@ -19,6 +19,9 @@ def run(statement: str, parameters: Mapping[str, Any]) -> list[tuple[Any, ...]]:
     Obeys the transaction that Django has open, if any.
     """
     connection.ensure_connection()
-    with connection.wrap_database_errors, psycopg.Cursor(connection.connection, row_factory=tuple_row) as cursor:
+    with (
+        connection.wrap_database_errors,
+        psycopg.Cursor(connection.connection, row_factory=tuple_row) as cursor,
+    ):
         cursor.execute(statement, parameters, prepare=True)
         return cursor.fetchall() if cursor.description else []

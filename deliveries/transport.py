@@ -69,6 +69,13 @@ class Finished:
     outcome: Outcome
 
 
+class _Socket(socket.socket):
+    """A socket for libcurl, which duplicates its descriptor and drops this object."""
+
+    def __del__(self) -> None:
+        self.close()
+
+
 @dataclass(slots=True)
 class _Running:
     """A call in flight and what has been read of its answer."""
@@ -90,7 +97,7 @@ class _Running:
         if not is_allowed_address(ip_address(host), self.allowed_networks):
             self.is_blocked = True
             return pycurl.SOCKET_BAD
-        return socket.socket(address.family, address.socktype, address.protocol)
+        return _Socket(address.family, address.socktype, address.protocol)
 
     def take_header(self, line: bytes) -> int | None:
         if line.startswith(b"HTTP/"):
@@ -120,7 +127,7 @@ class Transport:
         self._deadline: float | None = None
         self._running: dict[pycurl.Curl, _Running] = {}
         self._spare: list[pycurl.Curl] = []
-        self._multi = pycurl.CurlMulti()
+        self._multi: Any = pycurl.CurlMulti()
         self._multi.setopt(pycurl.M_SOCKETFUNCTION, self._watch_socket)
         self._multi.setopt(pycurl.M_TIMERFUNCTION, self._set_timer)
         self._multi.setopt(pycurl.M_MAXCONNECTS, KEPT_CONNECTIONS)

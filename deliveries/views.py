@@ -60,7 +60,7 @@ class IngestView(APIView):
     def post(self, request: Request) -> Response:
         headers = request.headers
         parsers.check_headers(headers.get("Content-Type", ""), headers.get("Content-Encoding", ""))
-        body = parsers.read_body(request._request, headers.get("Content-Length", ""))
+        body = parsers.read_body(request.stream, headers.get("Content-Length", ""))
         request_id = ingestion.accept(body, headers)
         if request_id is None:
             return Response(status=204)

@@ -1,6 +1,6 @@
 """API keys for DRF: who calls, and whether the key's scopes cover what is called."""
 
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from django.conf import settings
 from rest_framework.authentication import BaseAuthentication, get_authorization_header
@@ -43,11 +43,11 @@ class HasScope(BasePermission):
     default_scopes: ClassVar[dict[str, str]] = {"GET": ApiKey.Scope.READ, "HEAD": ApiKey.Scope.READ}
 
     def has_permission(self, request: Request, view: "APIView") -> bool:
-        key: Any = request.auth
-        if key is None:
-            return settings.DEBUG
+        key = request.auth
+        if not isinstance(key, ApiKey):
+            return bool(settings.DEBUG)
         scopes = getattr(view, "scopes", self.default_scopes)
-        return scopes.get(request.method or "", ApiKey.Scope.MANAGE) in key.scopes
+        return key.has_scope(scopes.get(request.method or "", ApiKey.Scope.MANAGE))
 
 
 def tenant_of(request: Request) -> str | None:

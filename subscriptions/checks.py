@@ -13,7 +13,13 @@ def check_secret_keys(**kwargs: Any) -> list[CheckMessage]:
     """SECRET_KEYS has at least one key, and each is base64 of 32 bytes."""
     hint = "Make one: python -c 'import base64, os; print(base64.b64encode(os.urandom(32)).decode())'"
     if not settings.SECRET_KEYS:
-        return [Error("SECRET_KEYS is empty: signing secrets cannot be encrypted.", hint=hint, id="subscriptions.E001")]
+        return [
+            Error(
+                "SECRET_KEYS is empty: signing secrets cannot be encrypted.",
+                hint=hint,
+                id="subscriptions.E001",
+            )
+        ]
     findings: list[CheckMessage] = []
     for number, text in enumerate(settings.SECRET_KEYS, start=1):
         try:

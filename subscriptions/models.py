@@ -78,10 +78,10 @@ class SubscriptionQuerySet(models.QuerySet["Subscription"]):
         Treat it as read-only: other threads hold the same object. Raises
         Subscription.DoesNotExist, which is never cached.
         """
-        subscription = cache.get(subscription_id)
+        subscription: Subscription | None = cache.get(subscription_id)
         if subscription is None:
             subscription = self.get(id=subscription_id)
-            cache.put(subscription)
+            cache.put(subscription_id, subscription)
         return subscription
 
 
@@ -174,7 +174,7 @@ class Subscription(models.Model):
     @cached_property
     def signing_keys(self) -> list[bytes]:
         """The HMAC keys that sign this subscription's deliveries and verify its ingest calls, newest first."""
-        return [signing.key_of(secrets.decrypt(self.secret, row_id=self.id))]
+        return [signing.key_of(secrets.decrypt(bytes(self.secret), row_id=self.id))]
 
     def accepts(self, event_type: str) -> bool:
         return event_types.accepts(self.event_types, event_type)
@@ -256,6 +256,9 @@ class ApiKey(models.Model):
     @staticmethod
     def digest_of(text: str) -> bytes:
         return sha256(text.encode("utf-8", "surrogateescape")).digest()
+
+    def has_scope(self, scope: str) -> bool:
+        return scope in self.scopes
 
     def note_use(self) -> None:
         """Remember when the key was last used, to the minute: one write a minute at most."""

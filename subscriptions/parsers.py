@@ -41,15 +41,13 @@ def check_headers(content_type: str, content_encoding: str) -> None:
         raise UnsupportedMediaType(content_type, "Send the body without a Content-Encoding.")
 
 
-def read_body(stream: IO[Any], content_length: str) -> bytes:
+def read_body(stream: IO[bytes] | None, content_length: str) -> bytes:
     """Return the request's body, read no further than MAX_BODY_BYTES; raise Problem (413) if it is longer."""
     limit = settings.MAX_BODY_BYTES
     announced = int(content_length) if content_length.isdecimal() else 0
-    body = b"" if announced > limit else bytes(stream.read(limit + 1))
+    body = b"" if stream is None or announced > limit else stream.read(limit + 1)
     if announced > limit or len(body) > limit:
-        raise Problem(
-            status=413, code="too_large", detail=f"The request body may have at most {limit} bytes."
-        )
+        raise Problem(status=413, code="too_large", detail=f"The request body may have at most {limit} bytes.")
     return body
 
 

@@ -155,9 +155,7 @@ def _validation_errors(details: Any, pointer: str) -> Iterator[dict[str, str]]:
 
 
 def _respond(problem: Problem) -> HttpResponse:
-    return HttpResponse(
-        problem.body(), status=problem.status, headers=problem.headers, content_type=CONTENT_TYPE
-    )
+    return HttpResponse(problem.body(), status=problem.status, headers=problem.headers, content_type=CONTENT_TYPE)
 
 
 def not_found(request: HttpRequest, exception: Exception) -> HttpResponse:

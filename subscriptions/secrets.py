@@ -54,7 +54,6 @@ def decrypt(stored: bytes, *, row_id: UUID) -> str:
 
     Raises UnreadableSecret if its key is not in the ring or the bytes were altered.
     """
-    stored = bytes(stored)
     name, rest = stored[1 : 1 + _KEY_NAME_BYTES], stored[1 + _KEY_NAME_BYTES :]
     cipher = _ring(tuple(settings.SECRET_KEYS)).get(name)
     if stored[:1] != _VERSION or cipher is None:

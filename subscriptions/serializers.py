@@ -26,7 +26,7 @@ class SubscriptionSerializer(StrictFieldsMixin, serializers.ModelSerializer[Subs
 
     class Meta:
         model = Subscription
-        fields = (
+        fields: tuple[str, ...] = (
             "id",
             "tenant",
             "description",
@@ -59,11 +59,11 @@ class NewSubscriptionSerializer(SubscriptionSerializer):
         fields = (*SubscriptionSerializer.Meta.fields, "secret")
 
     def create(self, validated_data: dict[str, Any]) -> Subscription:
-        self.secret = validated_data.pop("secret", None) or secrets.make()
+        self.told_secret: str = validated_data.pop("secret", None) or secrets.make()
         subscription = Subscription(**validated_data)
-        subscription.set_secret(self.secret)
+        subscription.set_secret(self.told_secret)
         subscription.save()
         return subscription
 
     def to_representation(self, instance: Subscription) -> dict[str, Any]:
-        return SubscriptionSerializer(instance).data | {"secret": self.secret}
+        return SubscriptionSerializer(instance).data | {"secret": self.told_secret}

@@ -42,9 +42,7 @@ class Command(BaseCommand):
             count = operations.count_purgeable(older_than_days=options["older_than"], statuses=statuses)
             self.stdout.write(f"{count} requests would be purged.")
             return
-        purged = operations.purge(
-            older_than_days=options["older_than"], statuses=statuses, progress=self.tell
-        )
+        purged = operations.purge(older_than_days=options["older_than"], statuses=statuses, progress=self.tell)
         self.stdout.write(f"Purged {purged} requests.")
 
     def tell(self, done: int) -> None:

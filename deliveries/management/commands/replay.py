@@ -1,11 +1,9 @@
 from argparse import ArgumentTypeError
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
-from django.utils import timezone
-from django.utils.dateparse import parse_date, parse_datetime
 
 from deliveries import operations
 from deliveries.operations import Selection
@@ -14,14 +12,10 @@ from deliveries.operations import Selection
 def moment(text: str) -> datetime:
     """Read an RFC 3339 time or a date; without an offset it is UTC."""
     try:
-        value = parse_datetime(text) or parse_date(text)
+        value = datetime.fromisoformat(text)
     except ValueError:
-        value = None
-    if value is None:
-        raise ArgumentTypeError("write a time such as 2026-11-24T12:00:00Z, or a date")
-    if not isinstance(value, datetime):
-        value = datetime(value.year, value.month, value.day)
-    return value if timezone.is_aware(value) else value.replace(tzinfo=timezone.get_default_timezone())
+        raise ArgumentTypeError("write a time such as 2026-11-24T12:00:00Z, or a date") from None
+    return value if value.tzinfo is not None else value.replace(tzinfo=UTC)
 
 
 class Command(BaseCommand):
@@ -46,7 +40,9 @@ class Command(BaseCommand):
             event_type=options["event_type"],
         )
         if selection == Selection():
-            raise CommandError("Say which: give request ids, or --subscription, --status, --since, --until, --event-type.")
+            raise CommandError(
+                "Say which: give request ids, or --subscription, --status, --since, --until, --event-type."
+            )
         total = selection.queryset().count()
         if options["dry_run"]:
             self.stdout.write(f"{total} requests would be replayed.")

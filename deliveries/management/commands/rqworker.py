@@ -1,6 +1,6 @@
 """Override of django-rq's command: the service's own worker, for one queue, in JSON."""
 
-from typing import Any
+from typing import Any, cast
 
 from django.core.management.base import BaseCommand, CommandParser
 from django_rq.workers import get_worker
@@ -20,8 +20,9 @@ class Command(BaseCommand):
         name = options["queue"]
 
         def make_worker() -> queue.Worker:
-            return get_worker(  # type: ignore[return-value]
-                name, worker_class=queue.Worker, serializer="rq.serializers.JSONSerializer"
+            worker = get_worker(
+                name, worker_class="deliveries.queue.Worker", serializer="rq.serializers.JSONSerializer"
             )
+            return cast(queue.Worker, worker)
 
         queue.run_worker(name, make_worker=make_worker, burst=options["burst"])

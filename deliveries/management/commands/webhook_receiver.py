@@ -33,7 +33,13 @@ class Receiver(ThreadingHTTPServer):
     request_queue_size = 256
 
     def __init__(
-        self, address: tuple[str, int], *, secret: str | None, statuses: Sequence[int], delay: float, hang: bool
+        self,
+        address: tuple[str, int],
+        *,
+        secret: str | None,
+        statuses: Sequence[int],
+        delay: float,
+        hang: bool,
     ) -> None:
         super().__init__(address, Handler)
         self.key = None if secret is None else signing.key_of(secret)
@@ -112,7 +118,10 @@ class Command(BaseCommand):
         parser.add_argument("--host", default="127.0.0.1", help="Address to listen on; default %(default)s.")
         parser.add_argument("--secret", help="The subscription's secret, to check signatures with.")
         parser.add_argument(
-            "--status", type=statuses, default=[200], help="Statuses to answer, such as 500,200: the last one stays."
+            "--status",
+            type=statuses,
+            default=[200],
+            help="Statuses to answer, such as 500,200: the last one stays.",
         )
         parser.add_argument("--delay", type=float, default=0.0, help="Seconds to wait before answering.")
         parser.add_argument("--hang", action="store_true", help="Never answer.")

@@ -1,0 +1,124 @@
+"""Fixtures that several test modules share. Servers come from tests/plugin.py."""
+
+import json
+from collections.abc import Callable, Iterator, Mapping
+from datetime import timedelta
+from typing import Any
+
+import pytest
+import redis
+from django.conf import settings
+from django.db.models.functions import Now
+from rest_framework.test import APIClient
+
+from deliveries import queue
+from deliveries.dispatcher import Dispatcher
+from deliveries.models import WebhookRequest
+from subscriptions import cache, signing
+from subscriptions.models import ApiKey, Subscription
+from tests.receiver import Receiver, running_receiver
+
+SECRET = "a secret of the tests"
+
+
+@pytest.fixture(autouse=True)
+def _fresh_process_state() -> Iterator[None]:
+    """Forget what a process remembers between calls: cached subscriptions and the queue's contents."""
+    cache.clear()
+    with redis.Redis.from_url(settings.REDIS_URL) as client:
+        client.flushdb()
+    yield
+    cache.clear()
+
+
+@pytest.fixture
+def receiver() -> Iterator[Receiver]:
+    with running_receiver() as receiver:
+        yield receiver
+
+
+@pytest.fixture
+def make_subscription(db: None) -> Callable[..., Subscription]:
+    """Make a subscription in the database; its secret is SECRET unless another is given."""
+
+    def make(target_url: str = "http://127.0.0.1:9/", *, secret: str = SECRET, **fields: Any) -> Subscription:
+        subscription = Subscription(target_url=target_url, **fields)
+        subscription.set_secret(secret)
+        subscription.save()
+        return subscription
+
+    return make
+
+
+@pytest.fixture
+def make_request(db: None) -> Callable[..., WebhookRequest]:
+    """Store a request that is due, as an ingest call would have."""
+
+    def make(subscription: Subscription, payload: bytes = b'{"n": 1}', **fields: Any) -> WebhookRequest:
+        fields = {"event_type": "invoice.paid"} | fields
+        request = WebhookRequest.objects.create(subscription=subscription, payload=payload, **fields)
+        request.refresh_from_db()
+        return request
+
+    return make
+
+
+@pytest.fixture
+def make_due(db: None) -> Callable[[WebhookRequest], None]:
+    """Make a pending request due now: a retry's time has come, or a lease has run out."""
+
+    def make(request: WebhookRequest) -> None:
+        WebhookRequest.objects.filter(id=request.id).update(next_attempt_at=Now() - timedelta(seconds=1))
+
+    return make
+
+
+@pytest.fixture
+def make_client(db: None) -> Callable[..., APIClient]:
+    """Make a client of the REST API with a key of its own."""
+
+    def make(*scopes: str, tenant: str | None = None) -> APIClient:
+        _, text = ApiKey.objects.create_key(
+            "of the tests", scopes or ("publish", "read", "manage"), tenant=tenant, valid_for=None
+        )
+        client = APIClient(raise_request_exception=False)
+        client.credentials(HTTP_AUTHORIZATION=f"Bearer {text}")
+        return client
+
+    return make
+
+
+@pytest.fixture
+def client_with_key(make_client: Callable[..., APIClient]) -> APIClient:
+    """An operator's client: every scope, every tenant."""
+    return make_client()
+
+
+@pytest.fixture
+def dispatcher() -> Iterator[Dispatcher]:
+    """A dispatcher in this process, as a worker has one."""
+    dispatcher = Dispatcher(
+        work_waiting=queue.take_wake_ups, should_stop=queue.is_stopping, keep_alive=queue.keep_alive
+    )
+    yield dispatcher
+    dispatcher.close()
+
+
+@pytest.fixture
+def deliver(dispatcher: Dispatcher) -> Callable[[], int]:
+    """Deliver everything that is due, in this process; returns how many attempts were made."""
+    return dispatcher.drain
+
+
+def ingest_body(subscription_id: Any, event_type: str = "invoice.paid", body: str = '{"n": 1}') -> bytes:
+    """Return the raw body of an ingest call; `body` is JSON text, kept as it is."""
+    envelope = f'{{"subscription_id": {json.dumps(str(subscription_id))}, "event_type": {json.dumps(event_type)}'
+    return f'{envelope}, "body": {body}}}'.encode()
+
+
+def signature_of(body: bytes, secret: str = SECRET) -> str:
+    return signing.sign_body(signing.key_of(secret), body)
+
+
+def signed_headers(body: bytes, secret: str = SECRET, **headers: str) -> Mapping[str, str]:
+    return {"X-Webhook-Signature": signature_of(body, secret), "Content-Type": "application/json"} | headers
