@@ -90,6 +90,7 @@ def start_postgresql(data_dir: Path, *, durable: bool = True) -> Server:
     `durable=False` switches fsync off: for tests, which have nothing to keep.
     Raises EmbeddedServerError with a sentence for people.
     """
+    data_dir.mkdir(parents=True, exist_ok=True)
     user = _unprivileged_user()
     home = _home_for(user, data_dir / "postgresql")
     run = socket_folder(data_dir, "postgresql")
@@ -170,7 +171,6 @@ def _home_for(user: pwd.struct_passwd | None, home: Path) -> Path:
     elsewhere = ROOT_STATE_FOLDER / digest
     elsewhere.mkdir(parents=True, exist_ok=True)
     if not home.is_symlink():
-        home.parent.mkdir(parents=True, exist_ok=True)
         home.symlink_to(elsewhere)
     return elsewhere
 

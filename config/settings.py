@@ -95,6 +95,7 @@ WHITENOISE_AUTOREFRESH = DEBUG
 
 LANGUAGE_CODE = "en"
 USE_I18N = False
+FORMAT_MODULE_PATH = "config.formats"
 # RQ's scheduler reads cron strings in the process's own time zone, which Django sets
 # from this: it has to stay UTC.
 TIME_ZONE = "UTC"
@@ -161,6 +162,13 @@ TICK_SECONDS = env.int("TICK_SECONDS", 1)
 # Calls in flight at once: by default for one subscription, and in one worker process.
 MAX_IN_FLIGHT = env.int("MAX_IN_FLIGHT", 32)
 WORKER_CONCURRENCY = env.int("WORKER_CONCURRENCY", 1024)
+
+# After nothing but failures for this long, in seconds, a subscription is disabled.
+DISABLE_AFTER_SECONDS = env.int("DISABLE_AFTER_SECONDS", 5 * 24 * 3600)
+
+# After this many failures in a row an ordered subscription goes on with the next request
+# and retries the failing one later, out of order. 0: never, it waits for the failing one.
+ORDERED_SKIP_AFTER = env.int("ORDERED_SKIP_AFTER", 0)
 
 # Networks that receivers may be on besides the public ones.
 ALLOWED_NETWORKS = env.list("ALLOWED_NETWORKS", default=["127.0.0.0/8", "::1/128"] if DEBUG else [])

@@ -1,6 +1,8 @@
 from django.contrib import admin
-from django.urls import include, path
+from django.urls import include, path, re_path
 from drf_spectacular.views import SpectacularJSONAPIView, SpectacularRedocView, SpectacularSwaggerView
+
+from subscriptions import problems
 
 urlpatterns = [
     path("", include("subscriptions.urls")),
@@ -9,6 +11,8 @@ urlpatterns = [
     path("docs", SpectacularSwaggerView.as_view(), name="docs"),
     path("redoc", SpectacularRedocView.as_view(), name="redoc"),
     path("admin/", admin.site.urls),
+    # Last: with DEBUG on, handler404 is not asked, and Django would answer a page of HTML.
+    re_path("", problems.not_found),
 ]
 
 handler400 = "subscriptions.problems.bad_request"

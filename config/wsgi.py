@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
+from django.core.exceptions import SuspiciousOperation
 from django.core.wsgi import get_wsgi_application
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")
@@ -24,7 +25,13 @@ from subscriptions import parsers, problems  # noqa: E402
 def application(environ: dict[str, Any], start_response: "StartResponse") -> Iterable[bytes]:
     if environ["PATH_INFO"] == "/ingest" and environ["REQUEST_METHOD"] == "POST":
         return ingest(environ, start_response)
-    return django_application(environ, start_response)
+    try:
+        return django_application(environ, start_response)
+    except (LookupError, ValueError, SuspiciousOperation):
+        # Django reads the Content-Type and the query string, with a codec that the caller
+        # names, before it catches anything.
+        request_id = problems.begin_request(environ.get("HTTP_REQUEST_ID", ""))
+        return _refuse(start_response, problems.misunderstood(), {"Request-Id": request_id})
 
 
 def ingest(environ: dict[str, Any], start_response: "StartResponse") -> Iterable[bytes]:
@@ -34,9 +41,7 @@ def ingest(environ: dict[str, Any], start_response: "StartResponse") -> Iterable
     try:
         accepted = _accept(environ)
     except Exception as error:  # the last resort of this door, as Django's own is behind the other
-        problem = problems.problem_for(error)
-        headers |= problem.headers
-        return _answer(start_response, problem.status, problems.CONTENT_TYPE, problem.body(), headers)
+        return _refuse(start_response, problems.problem_for(error), headers)
     if accepted is None:
         return _answer(start_response, 204, "", b"", headers)
     body = b'{"request_id":"%s"}' % str(accepted).encode()
@@ -47,6 +52,11 @@ def _accept(environ: dict[str, Any]) -> Any:
     parsers.check_headers(environ.get("CONTENT_TYPE", ""), environ.get("HTTP_CONTENT_ENCODING", ""))
     body = parsers.read_body(environ["wsgi.input"], environ.get("CONTENT_LENGTH", ""))
     return ingestion.accept(body, {ingestion.SIGNATURE_HEADER: environ.get("HTTP_X_WEBHOOK_SIGNATURE", "")})
+
+
+def _refuse(start_response: "StartResponse", problem: problems.Problem, headers: dict[str, str]) -> list[bytes]:
+    headers = headers | problem.headers
+    return _answer(start_response, problem.status, problems.CONTENT_TYPE, problem.body(), headers)
 
 
 def _answer(

@@ -1,0 +1,290 @@
+"""The operator's pages for what was asked for and what came of it: to read, and to replay."""
+
+from collections.abc import Sequence
+from typing import Any
+from uuid import UUID
+
+from django.contrib import admin, messages
+from django.db.models import Q, QuerySet
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
+from django.urls import reverse
+
+from deliveries import operations
+from deliveries.history_admin import (
+    NOTHING,
+    AttemptedFilter,
+    ErrorFilter,
+    HistoryAdmin,
+    PayloadAdmin,
+    PublishedFilter,
+    ReceivedFilter,
+    link,
+    parse_id,
+    preformatted,
+    shown_time,
+)
+from deliveries.models import DeliveryAttempt, Event, Trigger, WebhookRequest, WebhookRequestQuerySet
+from deliveries.operations import Selection
+from subscriptions.admin import confirmation_page, log_action
+from subscriptions.models import Subscription
+from subscriptions.visible import visible
+
+# Requests replayed by one action: they are one batch, and each is a field of a form. For
+# more there is `manage.py replay`.
+REPLAY_LIMIT = operations.REPLAY_BATCH
+
+
+@admin.register(Event)
+class EventAdmin(PayloadAdmin):
+    list_display = ("id", "event_type", "shown_tenant", "published_at")
+    list_filter = (PublishedFilter,)
+    search_help_text = "An event's id, or a whole event type."
+    fields = ("id", "event_type", "shown_tenant", "published_at", *PayloadAdmin.payload_fields)
+    readonly_fields = fields
+
+    def matching(self, term: str) -> Q:
+        event_id = parse_id(term)
+        return Q(event_type=term) if event_id is None else Q(id=event_id)
+
+    @admin.display(description="tenant")
+    def shown_tenant(self, event: Event) -> str:
+        return visible(event.tenant)
+
+
+class HintMixin:
+    @admin.display(description="hint")
+    def what_to_do(self, attempt: DeliveryAttempt) -> str:
+        return attempt.hint or NOTHING
+
+
+class AttemptInline(HintMixin, admin.TabularInline):
+    """The attempts of a request, in the order in which they were made."""
+
+    model = DeliveryAttempt
+    ordering = ("attempt_number",)
+    verbose_name_plural = "attempts"
+    fields = (
+        "attempt_number",
+        "trigger",
+        "attempted_at",
+        "success",
+        "status_code",
+        "response_ms",
+        "error",
+        "what_to_do",
+    )
+    readonly_fields = fields
+    show_change_link = True
+    can_delete = False
+    extra = 0
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet:
+        return super().get_queryset(request).defer("response_headers", "response_body")
+
+    def has_add_permission(self, request: HttpRequest, obj: WebhookRequest | None = None) -> bool:
+        return False
+
+    def has_change_permission(self, request: HttpRequest, obj: WebhookRequest | None = None) -> bool:
+        return False
+
+
+@admin.register(WebhookRequest)
+class WebhookRequestAdmin(PayloadAdmin):
+    list_display = (
+        "id",
+        "subscription_link",
+        "event_type",
+        "standing",
+        "attempts",
+        "error",
+        "received_at",
+        "next_attempt",
+    )
+    list_select_related = ("subscription",)
+    list_filter = ("status", ErrorFilter, ReceivedFilter)
+    search_help_text = "The id of a request or a subscription, a whole event type, or how a target URL begins."
+    actions = ("replay",)
+    inlines = (AttemptInline,)
+    fieldsets = (
+        (None, {"fields": ("id", "subscription_link", "target_url", "event_link", "event_type", "received_at")}),
+        (
+            "State",
+            {
+                "fields": (
+                    "standing",
+                    "why_held",
+                    "next_attempt",
+                    "lease_ends_at",
+                    "settled_at",
+                    "attempt_count",
+                    "failure_count",
+                    "error",
+                )
+            },
+        ),
+        ("Payload", {"fields": ("payload_size", "readable_payload")}),
+        ("Payload as sent", {"fields": ("payload_as_sent",), "classes": ("collapse",)}),
+    )
+    readonly_fields = (
+        "subscription_link",
+        "target_url",
+        "event_link",
+        "standing",
+        "why_held",
+        "next_attempt",
+        "lease_ends_at",
+        *PayloadAdmin.payload_fields,
+    )
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet:
+        return super().get_queryset(request).select_related("subscription")
+
+    def matching(self, term: str) -> Q:
+        known_id = parse_id(term)
+        if known_id is not None:
+            is_subscription = Subscription.objects.filter(id=known_id).exists()
+            return Q(subscription_id=known_id) if is_subscription else Q(id=known_id)
+        if term.startswith(("http://", "https://")):
+            found = Subscription.objects.filter(target_url__startswith=term)
+            return Q(subscription_id__in=list(found.values_list("id", flat=True)))
+        return Q(event_type=term)
+
+    def render_change_form(
+        self, request: HttpRequest, context: dict[str, Any], *args: Any, **kwargs: Any
+    ) -> HttpResponse:
+        context["may_replay"] = self.has_replay_permission(request)
+        return super().render_change_form(request, context, *args, **kwargs)
+
+    def has_replay_permission(self, request: HttpRequest) -> bool:
+        return self.has_view_permission(request) and request.user.has_perm("deliveries.replay_webhookrequest")
+
+    @admin.action(description="Replay selected %(verbose_name_plural)s", permissions=["replay"])
+    def replay(self, request: HttpRequest, queryset: WebhookRequestQuerySet) -> HttpResponse | None:
+        """Deliver settled requests again, once it is confirmed; the selection may be a single one."""
+        ids = list(queryset.order_by("id").values_list("id", flat=True)[: REPLAY_LIMIT + 1])
+        if len(ids) > REPLAY_LIMIT:
+            refusal = (
+                f"More than {REPLAY_LIMIT} requests are selected. Use “manage.py replay” for as many as that."
+            )
+            self.message_user(request, refusal, messages.ERROR)
+            return None
+        # A selection without ids would be one of everything.
+        settled = list(Selection(ids=ids).queryset().only("event_type")) if ids else []
+        if not settled:
+            refusal = "Nothing was replayed: a pending request is still to be delivered and needs no replay."
+            self.message_user(request, refusal, messages.ERROR)
+            return self._back_to(ids)
+        if "confirmed" not in request.POST:
+            return self._ask_before_replay(request, ids, len(settled))
+        replayed = operations.replay(Selection(ids=ids))
+        log_action(request, settled, "Replayed.")
+        self.message_user(request, f"{in_words(replayed)} delivered again.", messages.SUCCESS)
+        return self._back_to(ids)
+
+    def _ask_before_replay(self, request: HttpRequest, ids: Sequence[UUID], settled: int) -> HttpResponse:
+        pending = len(ids) - settled
+        sentences = [f"{in_words(settled)} delivered again, to the target URL that the subscription has now."]
+        if pending:
+            sentences.append(f"{in_words(pending)} left alone, because pending means still to be delivered.")
+        return confirmation_page(
+            self, request, title="Replay?", sentences=sentences, action="replay", ids=ids, button="Replay"
+        )
+
+    def _back_to(self, ids: Sequence[UUID]) -> HttpResponse | None:
+        """Lead to the page of a single request; None leads back to the list."""
+        if len(ids) != 1:
+            return None
+        return HttpResponseRedirect(reverse("admin:deliveries_webhookrequest_change", args=ids))
+
+    @admin.display(description="subscription")
+    def subscription_link(self, request: WebhookRequest) -> str:
+        return link("admin:subscriptions_subscription_change", request.subscription_id, str(request.subscription))
+
+    @admin.display(description="target URL")
+    def target_url(self, request: WebhookRequest) -> str:
+        return visible(request.subscription.target_url)
+
+    @admin.display(description="event")
+    def event_link(self, request: WebhookRequest) -> str:
+        if request.event_id is None:
+            return NOTHING
+        return link("admin:deliveries_event_change", request.event_id, str(request.event_id))
+
+    @admin.display(description="attempts")
+    def attempts(self, request: WebhookRequest) -> int:
+        return request.attempt_count
+
+    @admin.display(description="status")
+    def standing(self, request: WebhookRequest) -> str:
+        if not request.is_pending:
+            return request.status
+        if request.lease_token is not None:
+            return "pending, in flight"
+        if request.hold_reason is not None:
+            return f"pending, held: {request.hold_reason}"
+        if request.trigger == Trigger.REPLAY:
+            return "pending, replaying"
+        return "pending, retrying" if request.attempt_count else "pending"
+
+    @admin.display(description="hold reason")
+    def why_held(self, request: WebhookRequest) -> str:
+        return request.hold_reason or NOTHING
+
+    @admin.display(description="next attempt")
+    def next_attempt(self, request: WebhookRequest) -> str:
+        return NOTHING if request.lease_token is not None else shown_time(request.next_attempt_at)
+
+    @admin.display(description="lease ends")
+    def lease_ends_at(self, request: WebhookRequest) -> str:
+        return NOTHING if request.lease_token is None else shown_time(request.next_attempt_at)
+
+
+@admin.register(DeliveryAttempt)
+class DeliveryAttemptAdmin(HintMixin, HistoryAdmin):
+    list_display = (
+        "attempted_at",
+        "request_link",
+        "subscription_link",
+        "attempt_number",
+        "success",
+        "status_code",
+        "error",
+        "response_ms",
+    )
+    list_select_related = ("subscription",)
+    list_filter = ("success", "error", AttemptedFilter)
+    search_help_text = "The id of a request."
+    fieldsets = (
+        (None, {"fields": ("request_link", "subscription_link", "attempt_number", "trigger", "attempted_at")}),
+        ("Outcome", {"fields": ("success", "status_code", "error", "what_to_do")}),
+        ("Timings", {"fields": ("dns_ms", "connect_ms", "tls_ms", "first_byte_ms", "response_ms")}),
+        ("Response", {"fields": ("readable_headers", "readable_body")}),
+    )
+    readonly_fields = ("request_link", "subscription_link", "what_to_do", "readable_headers", "readable_body")
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet:
+        return super().get_queryset(request).defer("response_headers", "response_body")
+
+    def matching(self, term: str) -> Q:
+        request_id = parse_id(term)
+        return Q(pk__in=()) if request_id is None else Q(request_id=request_id)
+
+    @admin.display(description="request")
+    def request_link(self, attempt: DeliveryAttempt) -> str:
+        return link("admin:deliveries_webhookrequest_change", attempt.request_id, str(attempt.request_id))
+
+    @admin.display(description="subscription")
+    def subscription_link(self, attempt: DeliveryAttempt) -> str:
+        return link("admin:subscriptions_subscription_change", attempt.subscription_id, str(attempt.subscription))
+
+    @admin.display(description="headers")
+    def readable_headers(self, attempt: DeliveryAttempt) -> str:
+        return preformatted(attempt.response_headers)
+
+    @admin.display(description="body")
+    def readable_body(self, attempt: DeliveryAttempt) -> str:
+        return preformatted(bytes(attempt.response_body).decode("utf-8", "replace"))
+
+
+def in_words(count: int) -> str:
+    return f"{count} request{'' if count == 1 else 's'} will be"

@@ -5,15 +5,17 @@ import random
 import time
 import uuid
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from django.conf import settings
+from django.db import DatabaseError, InterfaceError, OperationalError, connection
 
-from deliveries import claims, retry
-from deliveries.claims import ClaimedRequest, Settlement
+from deliveries import claims, retry, settlements
+from deliveries.claims import ClaimedRequest
 from deliveries.outcome import ErrorClass, Outcome
-from deliveries.transport import Call, Finished, Transport
+from deliveries.settlements import Settlement
+from deliveries.transport import Call, Transport
 from subscriptions import addresses, signing
 
 logger = logging.getLogger(__name__)
@@ -23,8 +25,9 @@ attempt_logger = logging.getLogger("deliveries.attempts")
 CLAIM_SIZE = 500
 
 # While calls are in flight: how often new work is looked for when someone says that
-# there is some, and when nobody does.
+# there is some, when a rate limit held some back, and when nobody says anything.
 SIGNAL_SECONDS = 0.01
+RATE_HELD_SECONDS = 0.05
 LOOK_SECONDS = 1.0
 
 # Outcomes wait this long for others, to be settled together.
@@ -33,6 +36,9 @@ SETTLE_SIZE = 200
 
 # After the last delivery the loop stays this long, because the next event is often near.
 LINGER_SECONDS = 0.05
+
+# A database that is away is tried again this often, while there are calls to settle.
+AWAY_SECONDS = 0.5
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -68,54 +74,96 @@ class Dispatcher:
         self._stopped_after: uuid.UUID | None = None
         self._unsettled: list[Settlement] = []
         self._unsettled_since = 0.0
+        self._look_at = 0.0
+        self._signalled_at = 0.0
+        self._away_until = 0.0
 
     def drain(self) -> int:
-        """Deliver until nothing is due and nothing in flight; return how many attempts were made."""
+        """Deliver until nothing is due and nothing in flight; return how many attempts were made.
+
+        Outlives a database that goes away as long as there are calls to settle, so that no
+        attempt is lost by it; raises the database's error if there are none.
+        """
         attempts = 0
-        more = True
-        looked_at = busy_at = signalled_at = time.monotonic()
+        self._look_at = 0.0
+        busy_at = time.monotonic()
         while True:
-            now = time.monotonic()
-            if now - signalled_at >= SIGNAL_SECONDS:
-                signalled_at = now
-                more = self._work_waiting() or more
             self._keep_alive()
-            if self._free_slots and not self._should_stop() and (more or now - looked_at >= LOOK_SECONDS):
-                more = self._claim()
-                looked_at = now
+            self._note_signals()
+            if self._may_claim():
+                self._claim()
             for finished in self._transport.wait(SETTLE_SECONDS):
-                self._note(finished)
+                self._settle_later(finished.call.tag, finished.outcome)
                 attempts += 1
-            more = self._settle_if_worth() or more
-            if self._transport.in_flight or self._unsettled:
-                busy_at = time.monotonic()
-            elif self._should_stop() or (not more and self._has_lingered(attempts, busy_at)):
+            if self._is_settling_worth_it():
+                self._settle()
+            if not self._is_busy and self._is_done(attempts, busy_at):
                 return attempts
+            if self._is_busy:
+                busy_at = time.monotonic()
+            if not self._transport.in_flight and not self._may_claim():
+                time.sleep(SETTLE_SECONDS)
 
     def close(self) -> None:
         self._transport.close()
 
     @property
+    def _is_busy(self) -> bool:
+        return bool(self._transport.in_flight or self._unsettled)
+
+    @property
+    def _is_away(self) -> bool:
+        """Whether the database was found to be away a moment ago."""
+        return time.monotonic() < self._away_until
+
+    @property
     def _free_slots(self) -> int:
         return int(settings.WORKER_CONCURRENCY) - self._transport.in_flight
 
-    def _has_lingered(self, attempts: int, busy_at: float) -> bool:
-        if not attempts:
-            return True
-        if time.monotonic() - busy_at >= LINGER_SECONDS:
-            return True
-        time.sleep(SETTLE_SECONDS)
-        return False
+    def _note_signals(self) -> None:
+        now = time.monotonic()
+        if now - self._signalled_at >= SIGNAL_SECONDS:
+            self._signalled_at = now
+            if self._work_waiting():
+                self._look_at = 0.0
 
-    def _claim(self) -> bool:
-        """Claim and send; return whether more may be due at once."""
+    def _may_claim(self) -> bool:
+        is_due = time.monotonic() >= self._look_at
+        return is_due and self._free_slots > 0 and not self._is_away and not self._should_stop()
+
+    def _is_done(self, attempts: int, busy_at: float) -> bool:
+        """Whether to end, now that nothing is in flight and everything settled."""
+        if self._should_stop():
+            return True
+        now = time.monotonic()
+        looks_again_soon = self._look_at - now <= RATE_HELD_SECONDS
+        lingers = attempts > 0 and now - busy_at < LINGER_SECONDS
+        return not looks_again_soon and not lingers
+
+    def _claim(self) -> None:
+        """Claim and send, and decide when to look again."""
         limit = min(self._free_slots, CLAIM_SIZE)
-        claim = claims.claim(limit, after=self._stopped_after)
+        try:
+            claim = claims.claim(limit, after=self._stopped_after)
+        except (OperationalError, InterfaceError) as error:
+            self._outlive(error)
+            return
         self._stopped_after = claim.stopped_after
-        received_at = time.monotonic()
+        claimed_at = time.monotonic()
         for request in claim.requests:
-            self._send(request, request.claimed_at + timedelta(seconds=time.monotonic() - received_at))
-        return len(claim.requests) == limit
+            self._send(request, request.claimed_at + timedelta(seconds=time.monotonic() - claimed_at))
+        if len(claim.requests) == limit:
+            self._look_at = 0.0
+        else:
+            self._look_at = claimed_at + (RATE_HELD_SECONDS if claim.is_rate_held else LOOK_SECONDS)
+
+    def _outlive(self, error: Exception) -> None:
+        """Wait for the database if there are calls to settle; else raise its error."""
+        connection.close()
+        if not self._is_busy or self._should_stop():
+            raise error
+        logger.warning("the database is away; calls in flight wait for it", extra={"reason": str(error)})
+        self._away_until = time.monotonic() + AWAY_SECONDS
 
     def _send(self, request: ClaimedRequest, attempted_at: datetime) -> None:
         sent = Sent(request=request, attempted_at=attempted_at)
@@ -127,9 +175,6 @@ class Dispatcher:
             logger.exception("a request cannot be sent", extra={"request_id": str(request.id)})
             self._settle_later(sent, Outcome(error=ErrorClass.INTERNAL, response_ms=0))
 
-    def _note(self, finished: Finished) -> None:
-        self._settle_later(finished.call.tag, finished.outcome)
-
     def _settle_later(self, sent: Sent, outcome: Outcome) -> None:
         request = sent.request
         decision = retry.next_attempt(
@@ -137,6 +182,7 @@ class Dispatcher:
             request.target.retry_schedule,
             failure_count=request.failure_count,
             jitter=random.random(),  # noqa: S311 - spreads load, hides nothing
+            now=sent.attempted_at,
         )
         if not self._unsettled:
             self._unsettled_since = time.monotonic()
@@ -144,18 +190,36 @@ class Dispatcher:
             Settlement(request=request, attempted_at=sent.attempted_at, outcome=outcome, decision=decision)
         )
 
-    def _settle_if_worth(self) -> bool:
-        """Settle what has waited long enough for company; return whether slots became free by it."""
-        if not self._unsettled:
+    def _is_settling_worth_it(self) -> bool:
+        if not self._unsettled or self._is_away:
             return False
         waited = time.monotonic() - self._unsettled_since
-        if self._transport.in_flight and waited < SETTLE_SECONDS and len(self._unsettled) < SETTLE_SIZE:
-            return False
-        settlements, self._unsettled = self._unsettled, []
-        claims.settle(settlements)
-        for settlement in settlements:
+        return not self._transport.in_flight or waited >= SETTLE_SECONDS or len(self._unsettled) >= SETTLE_SIZE
+
+    def _settle(self) -> None:
+        """Settle what has come in, and look for more at once: slots have become free."""
+        try:
+            settlements.settle(self._unsettled)
+        except (OperationalError, InterfaceError) as error:
+            self._outlive(error)
+            return
+        except DatabaseError:
+            logger.exception("attempts cannot be settled together")
+            self._settle_one_by_one()
+        settled, self._unsettled = self._unsettled, []
+        self._look_at = 0.0
+        for settlement in settled:
             _log_attempt(settlement)
-        return True
+
+    def _settle_one_by_one(self) -> None:
+        """Settle each by itself; one that the database does not take becomes a failure of ours."""
+        for settlement in self._unsettled:
+            try:
+                settlements.settle([settlement])
+            except DatabaseError:
+                logger.exception("an attempt cannot be settled", extra={"request_id": str(settlement.request.id)})
+                outcome = Outcome(error=ErrorClass.INTERNAL, response_ms=settlement.outcome.response_ms)
+                settlements.settle([replace(settlement, outcome=outcome)])
 
 
 def _call(sent: Sent) -> Call:

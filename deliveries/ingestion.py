@@ -50,7 +50,7 @@ class _Row:
 INSERT = """
 INSERT INTO webhook_requests (id, subscription_id, event_type, payload)
 SELECT new.id, s.id, new.event_type, new.payload
-FROM unnest(%(ids)s::uuid[], %(subscription_ids)s::uuid[], %(event_types)s::text[], %(payloads)s::bytea[])
+FROM unnest(%(ids)b::uuid[], %(subscription_ids)b::uuid[], %(event_types)b::text[], %(payloads)b::bytea[])
     AS new (id, subscription_id, event_type, payload)
 JOIN subscriptions AS s ON s.id = new.subscription_id AND s.status <> 'disabled'
 ON CONFLICT (id) DO UPDATE SET id = excluded.id
@@ -148,6 +148,7 @@ def again_if_disconnected(action: Callable[[], Result]) -> Result:
 
 def _read(body: bytes) -> Envelope:
     try:
+        body.decode()  # msgspec does not look whether what it cuts out is UTF-8
         envelope = msgspec.json.decode(body, type=Envelope)
     except msgspec.ValidationError as error:
         message, _, path = str(error).partition(" - at `$")
@@ -158,7 +159,7 @@ def _read(body: bytes) -> Envelope:
             detail="The request is not valid; see errors.",
             errors=[{"pointer": pointer, "code": "invalid", "detail": message}],
         ) from None
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise Problem(status=400, code="parse_error", detail=f"The body is not valid JSON: {error}.") from None
     except RecursionError:
         raise Problem(status=400, code="parse_error", detail="The body is nested too deeply.") from None

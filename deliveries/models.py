@@ -5,10 +5,11 @@ from typing import Self
 
 from django.db import models
 from django.db.models.functions import Now
+from django.utils import timezone
 
 from deliveries.outcome import HINTS, ErrorClass
 from subscriptions import event_types
-from subscriptions.models import Subscription, new_id
+from subscriptions.models import Circuit, Subscription, new_id
 
 
 class Trigger(models.TextChoices):
@@ -34,6 +35,11 @@ class Event(models.Model):
 
     def __str__(self) -> str:
         return f"{self.event_type} {self.id}"
+
+    @property
+    def body(self) -> bytes:
+        """The payload's bytes."""
+        return bytes(self.payload)
 
 
 class WebhookRequestQuerySet(models.QuerySet["WebhookRequest"]):
@@ -108,10 +114,12 @@ class WebhookRequest(models.Model):
     class Meta:
         db_table = "webhook_requests"
         ordering = ("-id",)
+        permissions = (("replay_webhookrequest", "Can replay webhook request"),)
         indexes = (
             # The claim (deliveries/claims.py): which subscriptions have something due, and what.
+            # The id puts those that came in the same instant in the order of receipt.
             models.Index(
-                fields=("subscription", "next_attempt_at"),
+                fields=("subscription", "next_attempt_at", "id"),
                 name="requests_pending",
                 condition=models.Q(status="pending"),
             ),
@@ -156,16 +164,41 @@ class WebhookRequest(models.Model):
 
     @property
     def hold_reason(self) -> str | None:
-        """Why a pending request is not tried though nothing is wrong with it, or None."""
-        if self.is_pending and self.subscription.status == Subscription.Status.PAUSED:
-            return "paused"
+        """Why a pending request is not tried though nothing is wrong with it, or None.
+
+        Asks the database whether an ordered subscription is at another request.
+        """
+        if not self.is_pending or self.is_in_flight:
+            return None
+        subscription = self.subscription
+        if subscription.status != Subscription.Status.ACTIVE:
+            return str(subscription.status)
+        if subscription.circuit == Circuit.OPEN:
+            return "circuit_open"
+        if subscription.ordered and self._waits_for_another():
+            return "ordered"
+        if self.is_due and subscription.is_rate_limited_now:
+            return "rate_limited"
         return None
+
+    @property
+    def is_due(self) -> bool:
+        return self.next_attempt_at is not None and self.next_attempt_at <= timezone.now()
+
+    @property
+    def is_in_flight(self) -> bool:
+        return self.lease_token is not None and not self.is_due
+
+    def _waits_for_another(self) -> bool:
+        pending = WebhookRequest.objects.filter(subscription_id=self.subscription_id, status=self.Status.PENDING)
+        leased = pending.filter(lease_token__isnull=False)
+        return pending.filter(next_attempt_at__lt=self.next_attempt_at).exists() or leased.exists()
 
     @property
     def body(self) -> bytes:
         """The payload's bytes, its own or its event's."""
         if self.event is not None:
-            return bytes(self.event.payload)
+            return self.event.body
         return bytes(self.payload or b"")
 
 

@@ -23,9 +23,9 @@ def no_progress(done: int) -> None:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Selection:
-    """Which requests to replay; what is None or empty does not narrow."""
+    """Which requests to replay; what is None does not narrow."""
 
-    ids: Sequence[UUID] = ()
+    ids: Sequence[UUID] | None = None
     subscription_id: UUID | None = None
     status: str | None = None
     received_since: datetime | None = None
@@ -35,7 +35,7 @@ class Selection:
     def queryset(self) -> WebhookRequestQuerySet:
         """Return the settled requests of the selection: pending ones need no replay."""
         conditions = {
-            "id__in": self.ids or None,
+            "id__in": self.ids,
             "subscription_id": self.subscription_id,
             "status": self.status,
             "received_at__gte": self.received_since,

@@ -58,6 +58,15 @@ class Outcome:
     def is_success(self) -> bool:
         return self.error is None
 
+    def header(self, name: str) -> str | None:
+        """Return the value of the answer's first header called `name`, in any case, or None."""
+        wanted = name.lower()
+        for line in self.response_headers.splitlines():
+            found, colon, value = line.partition(":")
+            if colon and found.strip().lower() == wanted:
+                return value.strip()
+        return None
+
 
 def error_of_status(status_code: int) -> ErrorClass | None:
     """Return what a complete answer's status means: None for 2xx, which delivers."""

@@ -18,6 +18,7 @@ import redis
 from django.conf import settings
 from django.db import connection
 from rq import Queue, SimpleWorker
+from rq.exceptions import StopRequested
 from rq.job import Job as RQJob
 from rq.serializers import JSONSerializer
 from rq.utils import import_attribute
@@ -174,6 +175,7 @@ class Worker(SimpleWorker):
         kwargs |= {"worker_ttl": IDLE_LOOK_SECONDS + 15, "log_job_description": False}
         super().__init__(*args, **kwargs)
         self._kept_alive_at = 0.0
+        self._is_looking = False
         Worker.current = self
 
     @property
@@ -186,8 +188,24 @@ class Worker(SimpleWorker):
 
     def heartbeat(self, timeout: int | None = None, pipeline: Any = None) -> None:
         if pipeline is None and self.get_state() == WorkerStatus.IDLE and DELIVERIES in self.queue_names():
-            look_for_due()
+            self._look()
         super().heartbeat(timeout, pipeline=pipeline)
+
+    def _look(self) -> None:
+        self._is_looking = True
+        try:
+            look_for_due()
+        finally:
+            self._is_looking = False
+        if self._stop_requested:
+            raise StopRequested
+
+    def _shutdown(self) -> None:
+        """Let what is being delivered come to its end, in a job or not, before the worker ends."""
+        if self._is_looking:
+            self._stop_requested = True
+        else:
+            super()._shutdown()  # type: ignore[no-untyped-call]
 
     def keep_alive(self) -> None:
         """Say that the running job makes progress; does nothing most of the time."""
@@ -231,6 +249,7 @@ def is_stopping() -> bool:
 
 
 def keep_alive() -> None:
+    """Tell RQ, now and then, that the running job makes progress."""
     if Worker.current is not None and Worker.current.get_state() == WorkerStatus.BUSY:
         Worker.current.keep_alive()
 

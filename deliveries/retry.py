@@ -2,33 +2,77 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
+from email.utils import parsedate_to_datetime
 
 from deliveries.outcome import Outcome
 
 # Jitter only adds, so that a retry is never earlier than the schedule promises.
 MAX_JITTER = 0.1
 
+# The longest that a receiver's Retry-After is obeyed.
+LONGEST_RETRY_AFTER_SECONDS = 10 * 3600
+RETRY_AFTER_STATUSES = frozenset({429, 503})
+GONE = 410
+
+# What a receiver may say in the response header `webhook-delivery`
+# (https://github.com/standard-webhooks/standard-webhooks/pull/291).
+CONTROL_HEADER = "webhook-delivery"
+DISABLE, ABORT = "disable", "abort-message"
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Decision:
-    """What becomes of a request after an attempt: delivered, failed, or due again after a delay."""
+    """What becomes of a request after an attempt, and of its subscription.
+
+    Delivered, or due again after `delay_seconds`, or else failed. `disable_reason` says
+    why the subscription is to be disabled, if it is.
+    """
 
     delivered: bool
     delay_seconds: float | None = None
-
-    @property
-    def retries(self) -> bool:
-        return self.delay_seconds is not None
+    disable_reason: str | None = None
 
 
-def next_attempt(outcome: Outcome, schedule: Sequence[int], *, failure_count: int, jitter: float) -> Decision:
+def next_attempt(
+    outcome: Outcome, schedule: Sequence[int], *, failure_count: int, jitter: float, now: datetime
+) -> Decision:
     """Decide what follows `outcome`.
 
     `schedule` holds the seconds to wait after each failure, `failure_count` the failures
-    before this one in the same run, `jitter` a random number from 0 to 1.
+    before this one in the same run, `jitter` a random number from 0 to 1; `now` is what
+    the date of a Retry-After is measured against.
     """
+    disable_reason = _disable_reason(outcome)
     if outcome.is_success:
-        return Decision(delivered=True)
-    if failure_count >= len(schedule):
-        return Decision(delivered=False)
-    return Decision(delivered=False, delay_seconds=schedule[failure_count] * (1 + MAX_JITTER * jitter))
+        return Decision(delivered=True, disable_reason=disable_reason)
+    if disable_reason is not None or _control(outcome) == ABORT or failure_count >= len(schedule):
+        return Decision(delivered=False, disable_reason=disable_reason)
+    delay = schedule[failure_count] * (1 + MAX_JITTER * jitter)
+    return Decision(delivered=False, delay_seconds=max(delay, _retry_after(outcome, now)))
+
+
+def _disable_reason(outcome: Outcome) -> str | None:
+    if outcome.status_code == GONE:
+        return "The receiver answered 410 Gone."
+    if _control(outcome) == DISABLE:
+        return "The receiver answered webhook-delivery: disable."
+    return None
+
+
+def _control(outcome: Outcome) -> str:
+    return (outcome.header(CONTROL_HEADER) or "").strip().lower()
+
+
+def _retry_after(outcome: Outcome, now: datetime) -> float:
+    """Return the seconds that the receiver asked for (RFC 9110, 10.2.3); 0 if it did not, or not sensibly."""
+    text = (outcome.header("retry-after") or "").strip()
+    if outcome.status_code not in RETRY_AFTER_STATUSES or not text:
+        return 0
+    if text.isascii() and text.isdecimal():
+        return min(float(text[:12]), LONGEST_RETRY_AFTER_SECONDS)
+    try:
+        seconds = (parsedate_to_datetime(text) - now).total_seconds()
+    except (ValueError, TypeError, OverflowError):
+        return 0
+    return min(max(seconds, 0), LONGEST_RETRY_AFTER_SECONDS)

@@ -23,5 +23,5 @@ def run(statement: str, parameters: Mapping[str, Any]) -> list[tuple[Any, ...]]:
         connection.wrap_database_errors,
         psycopg.Cursor(connection.connection, row_factory=tuple_row) as cursor,
     ):
-        cursor.execute(statement, parameters, prepare=True)
+        cursor.execute(statement, parameters, prepare=True, binary=True)
         return cursor.fetchall() if cursor.description else []

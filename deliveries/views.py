@@ -111,6 +111,6 @@ class SubscriptionStatusView(APIView):
 
 def _limit(request: Request) -> int:
     text = request.query_params.get("limit", str(DEFAULT_LIMIT))
-    if not (text.isascii() and text.isdecimal() and 1 <= int(text[:9]) <= MAX_LIMIT):
+    if not (text.isascii() and text.isdecimal() and len(text) < 10 and 1 <= int(text) <= MAX_LIMIT):
         raise ValidationError({"limit": f"The limit is a number from 1 to {MAX_LIMIT}."}, code="invalid_limit")
     return int(text)

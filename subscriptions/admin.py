@@ -1,0 +1,242 @@
+"""The operator's pages for subscriptions and API keys, and what all our pages share."""
+
+from collections.abc import Iterable, Sequence
+from typing import Any, cast
+from uuid import UUID
+
+from django import forms
+from django.contrib import admin, messages
+from django.contrib.admin.models import CHANGE, LogEntry
+from django.contrib.auth.models import User
+from django.contrib.postgres.forms import SimpleArrayField
+from django.db.models import Model
+from django.http import HttpRequest, HttpResponse
+from django.template.response import TemplateResponse
+from django.utils.html import format_html
+
+from subscriptions import secrets
+from subscriptions.event_types import MAX_LENGTH
+from subscriptions.models import (
+    LONGEST_RETRY_DELAY_SECONDS,
+    MAX_EVENT_TYPES,
+    MAX_RETRIES,
+    ApiKey,
+    ApiKeyQuerySet,
+    Subscription,
+    SubscriptionQuerySet,
+    validate_event_type_pattern,
+    validate_secret,
+)
+from subscriptions.visible import visible
+
+admin.site.site_header = admin.site.site_title = "Webhook delivery service"
+admin.site.index_title = "Administration"
+admin.site.site_url = None
+admin.site.enable_nav_sidebar = False  # the lists are wide
+
+
+def confirmation_page(
+    model_admin: admin.ModelAdmin,
+    request: HttpRequest,
+    *,
+    title: str,
+    sentences: Sequence[str],
+    action: str,
+    ids: Iterable[UUID],
+    button: str,
+) -> HttpResponse:
+    """Ask before an action; its button posts the same action again, with `confirmed`, for these ids."""
+    context = {
+        **model_admin.admin_site.each_context(request),
+        "opts": model_admin.opts,
+        "title": title,
+        "sentences": sentences,
+        "action": action,
+        "ids": ids,
+        "button": button,
+    }
+    return TemplateResponse(request, "admin/confirm_action.html", context)
+
+
+def log_action(request: HttpRequest, rows: Iterable[Model], message: str) -> None:
+    """Leave in the history of each row who did what."""
+    LogEntry.objects.log_actions(
+        user_id=cast(User, request.user).pk, queryset=rows, action_flag=CHANGE, change_message=message
+    )
+
+
+WIDE = {"class": "vLargeTextField"}
+
+
+class SubscriptionForm(forms.ModelForm):
+    # Written out, because the fields that Django would make do not say what is wrong with an item.
+    event_types = SimpleArrayField(
+        forms.CharField(max_length=MAX_LENGTH, validators=[validate_event_type_pattern]),
+        required=False,
+        max_length=MAX_EVENT_TYPES,
+        widget=forms.TextInput(attrs=WIDE),
+        help_text="Separated by commas: names (invoice.paid), wildcards (invoice.*) or *. None means every event.",
+    )
+    retry_schedule = SimpleArrayField(
+        forms.IntegerField(min_value=1, max_value=LONGEST_RETRY_DELAY_SECONDS),
+        required=False,
+        max_length=MAX_RETRIES,
+        widget=forms.TextInput(attrs=WIDE),
+        help_text="Seconds to wait after each failed attempt, separated by commas. None means a single attempt.",
+    )
+
+    class Meta:
+        model = Subscription
+        fields = "__all__"  # noqa: DJ007 - the admin lists the fields
+        labels = {"target_url": "Target URL"}
+        widgets = {"target_url": forms.TextInput(attrs=WIDE)}
+
+
+class NewSubscriptionForm(SubscriptionForm):
+    secret = forms.CharField(
+        required=False,
+        strip=False,
+        max_length=secrets.MAX_LENGTH,
+        validators=[validate_secret],
+        widget=forms.TextInput(attrs=WIDE | {"autocomplete": "off"}),
+        help_text="Signs ingest calls and deliveries. Leave it empty to have one made.",
+    )
+
+
+@admin.register(Subscription)
+class SubscriptionAdmin(admin.ModelAdmin):
+    form = SubscriptionForm
+    list_display = ("shown_target_url", "shown_tenant", "status", "shown_event_types", "created_at")
+    list_filter = ("status",)
+    show_full_result_count = False
+    search_fields = ("target_url", "description", "tenant", "id__exact")
+    search_help_text = "Part of a target URL, description or tenant, or a whole id."
+    actions = ("pause", "resume", "disable", "enable")
+    readonly_fields = ("id", "status", "status_reason", "secret_hint", "created_at", "updated_at")
+
+    new_fields = (
+        "target_url",
+        "description",
+        "tenant",
+        "event_types",
+        "secret",
+        "retry_schedule",
+        "timeout_seconds",
+        "max_in_flight",
+    )
+    changeable_fields = tuple(field for field in new_fields if field != "secret")
+
+    def get_fields(self, request: HttpRequest, obj: Subscription | None = None) -> Any:
+        if obj is None:
+            return self.new_fields
+        return (*self.changeable_fields, *self.readonly_fields)
+
+    def get_form(
+        self,
+        request: HttpRequest,
+        obj: Subscription | None = None,
+        change: bool = False,  # noqa: FBT001, FBT002 - Django's signature
+        **kwargs: Any,
+    ) -> Any:
+        if obj is None:
+            # The form's own `secret` is a text; the model's field of that name is not for forms.
+            kwargs |= {"form": NewSubscriptionForm, "fields": self.changeable_fields}
+        return super().get_form(request, obj, change, **kwargs)
+
+    def has_delete_permission(self, request: HttpRequest, obj: Subscription | None = None) -> bool:
+        # Its requests and attempts are history; it is disabled instead.
+        return False
+
+    def save_model(self, request: HttpRequest, obj: Subscription, form: Any, change: bool) -> None:  # noqa: FBT001 - Django's signature
+        if change:
+            # Only what was edited: its status may have changed while the form was open.
+            obj.save(update_fields=[*form.changed_data, "updated_at"])
+            return
+        secret = form.cleaned_data["secret"] or secrets.make()
+        obj.set_secret(secret)
+        obj.save()
+        told = format_html("Its secret is <code>{}</code>. Copy it now: it is never shown again.", visible(secret))
+        self.message_user(request, told, messages.WARNING)
+
+    @admin.display(description="target URL", ordering="target_url")
+    def shown_target_url(self, subscription: Subscription) -> str:
+        return visible(subscription.target_url)
+
+    @admin.display(description="tenant", ordering="tenant")
+    def shown_tenant(self, subscription: Subscription) -> str:
+        return visible(subscription.tenant)
+
+    @admin.display(description="event types")
+    def shown_event_types(self, subscription: Subscription) -> str:
+        return ", ".join(subscription.event_types) or "every event"
+
+    @admin.action(description="Pause selected %(verbose_name_plural)s", permissions=["change"])
+    def pause(self, request: HttpRequest, queryset: SubscriptionQuerySet) -> None:
+        self._report(request, queryset, "Paused", queryset.pause())
+
+    @admin.action(description="Resume selected %(verbose_name_plural)s", permissions=["change"])
+    def resume(self, request: HttpRequest, queryset: SubscriptionQuerySet) -> None:
+        self._report(request, queryset, "Resumed", queryset.resume())
+
+    @admin.action(description="Disable selected %(verbose_name_plural)s", permissions=["change"])
+    def disable(self, request: HttpRequest, queryset: SubscriptionQuerySet) -> None:
+        self._report(request, queryset, "Disabled", queryset.disable("disabled by an operator"))
+
+    @admin.action(description="Enable selected %(verbose_name_plural)s", permissions=["change"])
+    def enable(self, request: HttpRequest, queryset: SubscriptionQuerySet) -> None:
+        self._report(request, queryset, "Enabled", queryset.enable())
+
+    def _report(self, request: HttpRequest, selected: SubscriptionQuerySet, verb: str, changed: int) -> None:
+        log_action(request, selected, f"Selected to be {verb.lower()}.")
+        self.message_user(request, f"{verb} {changed} of {selected.count()} selected subscriptions.")
+
+
+@admin.register(ApiKey)
+class ApiKeyAdmin(admin.ModelAdmin):
+    """Keys are made by `manage.py create_api_key`, which shows them once; here they are seen and revoked."""
+
+    list_display = ("name", "prefix", "shown_scopes", "tenant", "expires_at", "last_used_at", "revoked_at")
+    search_fields = ("name", "prefix", "tenant")
+    show_full_result_count = False
+    fields = ("id", *list_display, "created_at")
+    actions = ("revoke",)
+
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        return False
+
+    def has_change_permission(self, request: HttpRequest, obj: ApiKey | None = None) -> bool:
+        return False
+
+    def has_delete_permission(self, request: HttpRequest, obj: ApiKey | None = None) -> bool:
+        return False
+
+    def has_revoke_permission(self, request: HttpRequest) -> bool:
+        return super().has_change_permission(request)
+
+    @admin.display(description="scopes")
+    def shown_scopes(self, key: ApiKey) -> str:
+        return ", ".join(key.scopes)
+
+    @admin.action(description="Revoke selected %(verbose_name_plural)s", permissions=["revoke"])
+    def revoke(self, request: HttpRequest, queryset: ApiKeyQuerySet) -> HttpResponse | None:
+        keys = list(queryset.filter(revoked_at=None))
+        if not keys:
+            self.message_user(request, "These API keys are revoked already.", messages.WARNING)
+            return None
+        if "confirmed" not in request.POST:
+            return confirmation_page(
+                self,
+                request,
+                title="Revoke API keys?",
+                sentences=(
+                    "Whoever uses these keys is refused from now on. A revoked key cannot be brought back.",
+                    *(visible(str(key)) for key in keys),
+                ),
+                action="revoke",
+                ids=[key.id for key in keys],
+                button="Revoke",
+            )
+        revoked = queryset.revoke()
+        log_action(request, keys, "Revoked.")
+        self.message_user(request, f"Revoked {revoked} API key{'' if revoked == 1 else 's'}.")
+        return None

@@ -1,9 +1,10 @@
 """Who wants what, where: subscriptions, and the keys that may manage them."""
 
 import hmac
+import math
 import secrets as random
 from collections.abc import Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
 from functools import cached_property, partial
 from hashlib import sha256
 from typing import Any, Self
@@ -19,11 +20,16 @@ from django.db.models.functions import Now
 from django.utils import timezone
 
 from subscriptions import addresses, cache, event_types, secrets, signing
+from subscriptions.visible import visible
 
 MAX_EVENT_TYPES = 250
 MAX_RETRIES = 20
 LONGEST_RETRY_DELAY_SECONDS = 7 * 24 * 3600
 LONGEST_CALL_TIMEOUT_SECONDS = 60
+
+# Calls per second: one in ten minutes is the slowest that can be asked for.
+SLOWEST_RATE = 1 / 600
+FASTEST_RATE = 10_000.0
 
 
 def new_id() -> UUID:
@@ -67,6 +73,14 @@ def validate_secret(value: str) -> None:
         raise ValidationError(str(error), code="invalid_secret") from None
 
 
+class Circuit(models.TextChoices):
+    """The circuit breaker of a subscription: closed lets calls through, half-open lets one."""
+
+    CLOSED = "closed"
+    OPEN = "open"
+    HALF_OPEN = "half_open"
+
+
 class SubscriptionQuerySet(models.QuerySet["Subscription"]):
     def for_tenant(self, tenant: str | None) -> Self:
         """Limit to one tenant's subscriptions; None, an operator's view, means all of them."""
@@ -83,6 +97,57 @@ class SubscriptionQuerySet(models.QuerySet["Subscription"]):
             subscription = self.get(id=subscription_id)
             cache.put(subscription_id, subscription)
         return subscription
+
+    def pause(self) -> int:
+        """Have the active subscriptions among these accept and hold; return how many."""
+        return self._move(Subscription.Status.PAUSED, of=(Subscription.Status.ACTIVE,))
+
+    def resume(self) -> int:
+        """Have the paused subscriptions among these deliver again; return how many."""
+        return self._move(Subscription.Status.ACTIVE, of=(Subscription.Status.PAUSED,))
+
+    def disable(self, reason: str = "") -> int:
+        """Have those among these that are not disabled take nothing more, and say why; return how many."""
+        of = (Subscription.Status.ACTIVE, Subscription.Status.PAUSED)
+        return self._move(Subscription.Status.DISABLED, of=of, reason=reason)
+
+    def enable(self) -> int:
+        """Have the disabled subscriptions among these deliver again; return how many."""
+        return self._move(Subscription.Status.ACTIVE, of=(Subscription.Status.DISABLED,))
+
+    def open_circuit(self) -> int:
+        """Hold the requests of these until people close the circuit again; return how many were not open."""
+        changed = self.filter(circuit_opened_at=None).update(circuit_opened_at=Now(), circuit_probe_at=None)
+        self._forget()
+        return changed
+
+    def close_circuit(self) -> int:
+        """Let calls to these through again, with a fresh window; return how many were open."""
+        changed = self.exclude(circuit_opened_at=None).update(
+            circuit_opened_at=None,
+            circuit_probe_at=None,
+            circuit_trips=0,
+            window_started_at=None,
+            window_calls=0,
+            window_failures=0,
+        )
+        self._forget()
+        return changed
+
+    def _forget(self) -> None:
+        for subscription_id in self.values_list("id", flat=True):
+            cache.forget(subscription_id)
+
+    def _move(self, status: str, *, of: Sequence[str], reason: str = "") -> int:
+        """Change the status of those that have one in `of`, and make this process forget them."""
+        ids = list(self.filter(status__in=of).values_list("id", flat=True))
+        moved = self.model.objects.filter(id__in=ids, status__in=of).update(
+            status=status, status_reason=reason, updated_at=Now()
+        )
+        for subscription_id in ids:
+            cache.forget(subscription_id)
+            transaction.on_commit(partial(cache.forget, subscription_id))
+        return moved
 
 
 class Subscription(models.Model):
@@ -132,8 +197,35 @@ class Subscription(models.Model):
         validators=[MinValueValidator(1), MaxValueValidator(1000)],
         help_text="Calls at once.",
     )
+    rate_limit = models.FloatField(
+        null=True,
+        blank=True,
+        validators=[MinValueValidator(SLOWEST_RATE), MaxValueValidator(FASTEST_RATE)],
+        help_text="Calls per second at most; none means no limit.",
+    )
+    ordered = models.BooleanField(
+        default=False, help_text="Deliver strictly one at a time, in order of receipt."
+    )
     status = models.CharField(max_length=8, choices=Status, default=Status.ACTIVE)
     status_reason = models.CharField(max_length=255, blank=True, default="", editable=False)
+
+    # What the engine remembers of the endpoint; deliveries/claims.py reads and writes it.
+    # A request of an ordered subscription failed and blocks the others until then.
+    blocked_until = models.DateTimeField(null=True, editable=False)
+    # When the claims within the rate limit's window were made, and how many calls each.
+    rate_times = ArrayField(models.DateTimeField(), default=list, editable=False)
+    rate_counts = ArrayField(models.PositiveIntegerField(), default=list, editable=False)
+    # The circuit breaker: its window of calls, since when it is open, when it may be
+    # probed (never, if people opened it), how often it opened in a row.
+    window_started_at = models.DateTimeField(null=True, editable=False)
+    window_calls = models.PositiveIntegerField(default=0, editable=False)
+    window_failures = models.PositiveIntegerField(default=0, editable=False)
+    circuit_opened_at = models.DateTimeField(null=True, editable=False)
+    circuit_probe_at = models.DateTimeField(null=True, editable=False)
+    circuit_trips = models.PositiveSmallIntegerField(default=0, editable=False)
+    # Nothing but failures since then.
+    failing_since = models.DateTimeField(null=True, editable=False)
+
     created_at = models.DateTimeField(db_default=Now(), editable=False)
     updated_at = models.DateTimeField(db_default=Now(), editable=False)
 
@@ -154,10 +246,14 @@ class Subscription(models.Model):
             models.CheckConstraint(
                 condition=models.Q(max_in_flight__gte=1), name="subscriptions_max_in_flight_positive"
             ),
+            models.CheckConstraint(
+                condition=models.Q(rate_limit=None) | models.Q(rate_limit__gte=SLOWEST_RATE),
+                name="subscriptions_rate_limit_positive",
+            ),
         )
 
     def __str__(self) -> str:
-        return self.description or self.target_url
+        return visible(self.description or self.target_url)
 
     def save(self, *args: Any, **kwargs: Any) -> None:
         """Save, and make this process forget the cached copy, before and after the commit."""
@@ -166,6 +262,32 @@ class Subscription(models.Model):
         super().save(*args, **kwargs)
         cache.forget(self.id)
         transaction.on_commit(partial(cache.forget, self.id))
+
+    @property
+    def circuit(self) -> "Circuit":
+        """The circuit breaker's state, by the clock of this host."""
+        if self.circuit_opened_at is None:
+            return Circuit.CLOSED
+        is_probing = self.circuit_probe_at is not None and self.circuit_probe_at <= timezone.now()
+        return Circuit.HALF_OPEN if is_probing else Circuit.OPEN
+
+    @property
+    def is_rate_limited_now(self) -> bool:
+        """Whether the rate limit has no call left at this moment, by the clock of this host."""
+        if self.rate_limit is None:
+            return False
+        calls = max(math.floor(self.rate_limit), 1)
+        window = timedelta(seconds=calls / self.rate_limit)
+        since = timezone.now() - window
+        made = zip(self.rate_times, self.rate_counts, strict=True)
+        return sum(count for at, count in made if at > since) >= calls
+
+    @property
+    def disable_at(self) -> datetime | None:
+        """When the subscription will be disabled if nothing but failures goes on."""
+        if self.failing_since is None or self.is_disabled:
+            return None
+        return self.failing_since + timedelta(seconds=settings.DISABLE_AFTER_SECONDS)
 
     @property
     def is_disabled(self) -> bool:
@@ -212,11 +334,16 @@ class ApiKeyQuerySet(models.QuerySet["ApiKey"]):
         The digest is compared in constant time, against an impossible one where no key
         has the prefix, so that the time tells nothing about which prefixes exist.
         """
-        prefix = text.removeprefix(ApiKey.PREFIX).partition("_")[0]
+        # PostgreSQL takes no NUL in a text; no key has one either.
+        prefix = text.removeprefix(ApiKey.PREFIX).partition("_")[0].replace("\0", "")
         usable = models.Q(expires_at=None) | models.Q(expires_at__gt=Now())
         key = self.filter(usable, prefix=prefix, revoked_at=None).first()
         expected = bytes(32) if key is None else bytes(key.digest)
         return key if hmac.compare_digest(expected, ApiKey.digest_of(text)) else None
+
+    def revoke(self) -> int:
+        """Make the keys among these that are not revoked unusable at once; return how many."""
+        return self.filter(revoked_at=None).update(revoked_at=Now())
 
 
 class ApiKey(models.Model):
@@ -249,6 +376,7 @@ class ApiKey(models.Model):
     class Meta:
         db_table = "api_keys"
         ordering = ("-id",)
+        verbose_name = "API key"
 
     def __str__(self) -> str:
         return f"{self.name} ({self.PREFIX}{self.prefix}…)"

@@ -54,7 +54,7 @@ def read_body(stream: IO[bytes] | None, content_length: str) -> bytes:
 def parse_json(body: bytes) -> Any:
     try:
         return msgspec.json.decode(body)
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise ParseError(f"The body is not valid JSON: {error}.") from None
     except RecursionError:
         raise ParseError("The body is nested too deeply.") from None

@@ -60,6 +60,11 @@ def unavailable() -> Problem:
     )
 
 
+def misunderstood() -> Problem:
+    """What came is not even a request: its host, its query string or its Content-Type makes no sense."""
+    return Problem(status=400, code="bad_request", detail="The request could not be understood.")
+
+
 def begin_request(given_id: str) -> str:
     """Take over the caller's Request-Id if it is harmless, else make one; return it."""
     request_id = given_id if _REQUEST_ID.fullmatch(given_id) else str(uuid.uuid4())
@@ -144,9 +149,8 @@ def _validation_errors(details: Any, pointer: str) -> Iterator[dict[str, str]]:
     """Flatten DRF's nested details into one entry per finding, with a JSON pointer (RFC 6901)."""
     if isinstance(details, list):
         for index, detail in enumerate(details):
-            is_finding = isinstance(detail, dict) and set(detail) == {"message", "code"}
-            yield from _validation_errors(detail, pointer if is_finding else f"{pointer}/{index}")
-    elif set(details) == {"message", "code"}:
+            yield from _validation_errors(detail, pointer if _is_finding(detail) else f"{pointer}/{index}")
+    elif _is_finding(details):
         yield {"pointer": pointer, "code": str(details["code"]), "detail": str(details["message"])}
     else:
         for name, detail in details.items():
@@ -154,16 +158,21 @@ def _validation_errors(details: Any, pointer: str) -> Iterator[dict[str, str]]:
             yield from _validation_errors(detail, pointer + step)
 
 
+def _is_finding(details: Any) -> bool:
+    """Return whether this is one finding, and not the findings of fields that a caller named so."""
+    return isinstance(details, dict) and isinstance(details.get("message"), str)
+
+
 def _respond(problem: Problem) -> HttpResponse:
     return HttpResponse(problem.body(), status=problem.status, headers=problem.headers, content_type=CONTENT_TYPE)
 
 
-def not_found(request: HttpRequest, exception: Exception) -> HttpResponse:
+def not_found(request: HttpRequest, exception: Exception | None = None) -> HttpResponse:
     return _respond(Problem(status=404, code="not_found", detail="There is no such path."))
 
 
 def bad_request(request: HttpRequest, exception: Exception) -> HttpResponse:
-    return _respond(Problem(status=400, code="bad_request", detail="The request could not be understood."))
+    return _respond(misunderstood())
 
 
 def server_error(request: HttpRequest) -> HttpResponse:

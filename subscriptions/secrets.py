@@ -7,7 +7,6 @@ row cannot be read there.
 """
 
 import base64
-import binascii
 import os
 import secrets
 from functools import lru_cache
@@ -60,7 +59,7 @@ def decrypt(stored: bytes, *, row_id: UUID) -> str:
         raise UnreadableSecret("The key of this secret is not in SECRET_KEYS.")
     try:
         return cipher.decrypt(rest[:_NONCE_BYTES], rest[_NONCE_BYTES:], row_id.bytes).decode()
-    except InvalidTag:
+    except (InvalidTag, ValueError):
         raise UnreadableSecret("This secret was altered, or belongs to another row.") from None
 
 
@@ -68,7 +67,7 @@ def parse_key(text: str) -> bytes:
     """Return the 32 bytes of one entry of SECRET_KEYS; raise ValueError if it is not base64 of 32 bytes."""
     try:
         key = base64.b64decode(text, validate=True)
-    except binascii.Error:
+    except ValueError:
         raise ValueError("not base64") from None
     if len(key) != KEY_BYTES:
         raise ValueError(f"{len(key)} bytes instead of {KEY_BYTES}")

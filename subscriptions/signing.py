@@ -6,7 +6,6 @@ ingest call and are repeated on each delivery. *Standard Webhooks* signatures
 """
 
 import base64
-import binascii
 import hmac
 from collections.abc import Iterable
 from hashlib import sha256
@@ -25,7 +24,7 @@ def key_of(secret: str) -> bytes:
         return secret.encode()
     try:
         key = base64.b64decode(secret.removeprefix(SECRET_PREFIX), validate=True)
-    except binascii.Error:
+    except ValueError:
         raise ValueError("The part after whsec_ is not base64.") from None
     if not key:
         raise ValueError("The part after whsec_ is empty.")

@@ -12,7 +12,7 @@ import shutil
 import tempfile
 from collections.abc import Generator
 from pathlib import Path
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote
 
 import pytest
 import redis
@@ -58,7 +58,7 @@ def pytest_unconfigure() -> None:
 def _empty_database(url: str) -> str:
     """Return the URL of an empty database of this Redis; the tests flush what they use."""
     for number in range(15, 0, -1):
-        candidate = urlsplit(url)._replace(path=f"/{number}").geturl()
+        candidate = f"{url.partition('?')[0]}?db={number}"
         with redis.Redis.from_url(candidate) as client:
             if client.dbsize() == 0:
                 return candidate

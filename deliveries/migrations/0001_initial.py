@@ -51,6 +51,7 @@ class Migration(migrations.Migration):
             options={
                 'db_table': 'webhook_requests',
                 'ordering': ('-id',),
+                'permissions': (('replay_webhookrequest', 'Can replay webhook request'),),
             },
         ),
         migrations.CreateModel(
@@ -80,7 +81,7 @@ class Migration(migrations.Migration):
         ),
         migrations.AddIndex(
             model_name='webhookrequest',
-            index=models.Index(condition=models.Q(('status', 'pending')), fields=['subscription', 'next_attempt_at'], name='requests_pending'),
+            index=models.Index(condition=models.Q(('status', 'pending')), fields=['subscription', 'next_attempt_at', 'id'], name='requests_pending'),
         ),
         migrations.AddIndex(
             model_name='webhookrequest',

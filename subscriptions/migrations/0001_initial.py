@@ -30,6 +30,7 @@ class Migration(migrations.Migration):
                 ('revoked_at', models.DateTimeField(editable=False, null=True)),
             ],
             options={
+                'verbose_name': 'API key',
                 'db_table': 'api_keys',
                 'ordering': ('-id',),
             },

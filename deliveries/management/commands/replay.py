@@ -32,7 +32,7 @@ class Command(BaseCommand):
 
     def handle(self, *args: Any, **options: Any) -> None:
         selection = Selection(
-            ids=options["request_id"],
+            ids=options["request_id"] or None,
             subscription_id=options["subscription"],
             status=options["status"],
             received_since=options["since"],

@@ -14,6 +14,7 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 from subscriptions import signing
 
 TOLERANCE_SECONDS = 300
+LONGEST_DELAY_SECONDS = 3600
 
 
 def statuses(text: str) -> list[int]:
@@ -26,6 +27,29 @@ def statuses(text: str) -> list[int]:
     return codes
 
 
+def port(text: str) -> int:
+    if not (text.isascii() and text.isdecimal() and len(text) < 6 and int(text) < 65536):
+        raise ArgumentTypeError("a port is a number from 0 to 65535")
+    return int(text)
+
+
+def seconds(text: str) -> float:
+    try:
+        number = float(text)
+    except ValueError:
+        raise ArgumentTypeError("write a number of seconds") from None
+    if not 0 <= number <= LONGEST_DELAY_SECONDS:
+        raise ArgumentTypeError(f"a delay is from 0 to {LONGEST_DELAY_SECONDS} seconds")
+    return number
+
+
+def signing_key(secret: str) -> bytes:
+    try:
+        return signing.key_of(secret)
+    except ValueError as error:
+        raise ArgumentTypeError(str(error)) from None
+
+
 class Receiver(ThreadingHTTPServer):
     """An HTTP server that answers with each status in turn, then with the last one for ever."""
 
@@ -36,13 +60,13 @@ class Receiver(ThreadingHTTPServer):
         self,
         address: tuple[str, int],
         *,
-        secret: str | None,
+        key: bytes | None,
         statuses: Sequence[int],
         delay: float,
         hang: bool,
     ) -> None:
         super().__init__(address, Handler)
-        self.key = None if secret is None else signing.key_of(secret)
+        self.key = key
         self.delay = delay
         self.hang = hang
         self.output = threading.Lock()
@@ -114,28 +138,30 @@ class Command(BaseCommand):
     requires_system_checks = ()
 
     def add_arguments(self, parser: CommandParser) -> None:
-        parser.add_argument("--port", type=int, default=9000, help="Port to listen on; default %(default)s.")
+        parser.add_argument("--port", type=port, default=9000, help="Port to listen on; default %(default)s.")
         parser.add_argument("--host", default="127.0.0.1", help="Address to listen on; default %(default)s.")
-        parser.add_argument("--secret", help="The subscription's secret, to check signatures with.")
+        parser.add_argument(
+            "--secret", type=signing_key, help="The subscription's secret, to check signatures with."
+        )
         parser.add_argument(
             "--status",
             type=statuses,
             default=[200],
             help="Statuses to answer, such as 500,200: the last one stays.",
         )
-        parser.add_argument("--delay", type=float, default=0.0, help="Seconds to wait before answering.")
+        parser.add_argument("--delay", type=seconds, default=0.0, help="Seconds to wait before answering.")
         parser.add_argument("--hang", action="store_true", help="Never answer.")
 
     def handle(self, *args: Any, **options: Any) -> None:
         try:
             receiver = Receiver(
                 (options["host"], options["port"]),
-                secret=options["secret"],
+                key=options["secret"],
                 statuses=options["status"],
                 delay=options["delay"],
                 hang=options["hang"],
             )
-        except (OSError, ValueError) as error:
+        except OSError as error:
             raise CommandError(f"cannot listen: {error}") from None
         self.stdout.write(f"Receiving on http://{options['host']}:{receiver.server_port}/ (Ctrl-C ends it)")
         self.stdout.flush()

@@ -1,0 +1,17 @@
+"""Make text of strangers harmless to look at: what hides or reorders text is spelled out. Pure."""
+
+import json
+import re
+
+# Control characters but tab and line ends, soft hyphen and other invisible ones,
+# bidirectional controls (UAX 9), line separators of Unicode, lone surrogates, tags.
+# Not the joiners, which emoji and several scripts need.
+_TREACHEROUS = re.compile(
+    "[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\xad\u061c\u180e\u200b\u200e\u200f\u2028-\u202e"
+    "\u2060-\u206f\ud800-\udfff\ufeff\ufff9-\ufffb\U000e0000-\U000e007f]"
+)
+
+
+def visible(text: str) -> str:
+    r"""Return `text` with each character that hides or reorders others as its JSON escape, such as \u202e."""
+    return _TREACHEROUS.sub(lambda match: json.dumps(match[0])[1:-1], text)

@@ -1,0 +1,291 @@
+"""`make bench`: what this machine does, as medians of several rounds.
+
+Everything runs on this machine, on loopback: PostgreSQL and Redis from wheels with fsync
+on, the Procfile's processes, the sink and the load. Give names of parts to run only those.
+"""
+
+import argparse
+import base64
+import contextlib
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import requests
+
+from config import embedded
+from tests.benchmarks import load
+from tests.service import Running, Service, service
+
+ROUNDS = 3
+SECRET = "a secret of the benchmark"
+SUBSCRIPTIONS = 100
+PAYLOAD_BYTES = 1000
+DRAINED = 20_000
+
+LATENCY = """
+SELECT
+    count(*) AS count,
+    percentile_cont(ARRAY[0.5, 0.95, 0.99]) WITHIN GROUP (
+        ORDER BY extract(epoch FROM a.attempted_at - r.received_at) * 1000 + a.response_ms
+    ) AS ms
+FROM delivery_attempts AS a
+JOIN webhook_requests AS r ON r.id = a.request_id
+WHERE a.success AND a.attempt_number = 1
+"""
+
+
+class Bench:
+    """The service under test, and the sink its subscriptions deliver to."""
+
+    def __init__(self, service: Service, sink_url: str) -> None:
+        self.service = service
+        self.sink_url = sink_url
+        self.subscription_ids: list[str] = []
+
+    def prepare(self) -> None:
+        """Begin afresh: empty tables, and subscriptions that deliver to the sink."""
+        self.service.query("TRUNCATE delivery_attempts, webhook_requests, events, subscriptions")
+        body = {"target_url": self.sink_url, "secret": SECRET}
+        with requests.Session() as session:
+            answers = [session.post(f"{self.service.url}/subscriptions", json=body) for _ in range(SUBSCRIPTIONS)]
+        self.subscription_ids = [answer.json()["id"] for answer in answers]
+
+    def calls(self) -> Iterator[load.Call]:
+        return load.ingest_calls(self.service.url, self.subscription_ids, secret=SECRET, size=PAYLOAD_BYTES)
+
+    def wait_until_settled(self) -> None:
+        while self.service.query("SELECT 1 FROM webhook_requests WHERE status = 'pending' LIMIT 1"):
+            time.sleep(0.02)
+
+    def latency(self) -> str:
+        row = self.service.query(LATENCY)[0]
+        p50, p95, p99 = row["ms"]  # type: ignore[misc]
+        return f"p50 {p50:.0f}, p95 {p95:.0f}, p99 {p99:.0f} ms"
+
+
+def bench_ingest(bench: Bench) -> None:
+    """POST /ingest: signed, stored, committed; 2 web processes, 32 connections, no worker."""
+    rates, latencies = [], []
+    for _ in range(ROUNDS):
+        bench.prepare()
+        load.run(bench.calls(), seconds=1, connections=32)
+        result = load.run(bench.calls(), seconds=5, connections=32)
+        assert result.refusals == 0
+        rates.append(result.per_second)
+        latencies.append(result.latencies_ms)
+    show("ingest", f"{median(rates):,.0f} requests/s", rates, percentiles(latencies[-1]))
+
+
+def bench_drain(bench: Bench) -> None:
+    """One worker delivers 20,000 due requests of 1 KB over 100 subscriptions, with its bookkeeping."""
+    rates, costs = [], []
+    worker = bench.service.start("worker")
+    for _ in range(ROUNDS):
+        bench.prepare()
+        bench.service.query(
+            """
+            INSERT INTO webhook_requests (id, subscription_id, event_type, payload, next_attempt_at)
+            SELECT gen_random_uuid(), s.id, 'invoice.paid', convert_to(repeat('x', %(size)s), 'UTF8'),
+                now() + interval '1 hour'
+            FROM subscriptions AS s, generate_series(1, %(each)s)
+            """,
+            {"size": PAYLOAD_BYTES, "each": DRAINED // SUBSCRIPTIONS},
+        )
+        bench.service.query("VACUUM ANALYZE webhook_requests")
+        cpu_before = cpu_seconds(worker)
+        bench.service.query("UPDATE webhook_requests SET next_attempt_at = now()")
+        released_at = time.monotonic()
+        bench.wait_until_settled()
+        seconds = time.monotonic() - released_at
+        rates.append(DRAINED / seconds)
+        costs.append((cpu_seconds(worker) - cpu_before) / DRAINED * 1e6)
+    show("drain", f"{median(rates):,.0f} deliveries/s", rates, f"{median(costs):.0f} µs of worker CPU each")
+    worker.stop()
+
+
+def bench_sustained(bench: Bench) -> None:
+    """Ingest as fast as it goes with a worker beside it, until all is settled."""
+    rates = []
+    with worker_running(bench):
+        for _ in range(ROUNDS):
+            bench.prepare()
+            started_at = time.monotonic()
+            result = load.run(bench.calls(), seconds=6, connections=32)
+            bench.wait_until_settled()
+            assert result.refusals == 0
+            rates.append(result.answers / (time.monotonic() - started_at))
+        show(
+            "sustained", f"{median(rates):,.0f} events/s to settled", rates, f"in the last round {bench.latency()}"
+        )
+
+
+def bench_paced(bench: Bench) -> None:
+    """1,000 events a second, at an even pace: from received to answered by the receiver."""
+    with worker_running(bench):
+        for _ in range(ROUNDS):
+            bench.prepare()
+            result = load.run(bench.calls(), seconds=6, connections=32, per_second=1000)
+            bench.wait_until_settled()
+            show("paced", f"{result.per_second:,.0f} events/s", [], bench.latency())
+
+
+def bench_idle(bench: Bench) -> None:
+    """One event at a time into an idle service: from received to answered by the receiver."""
+    with worker_running(bench):
+        for _ in range(ROUNDS):
+            bench.prepare()
+            load.run(bench.calls(), seconds=10, connections=1, per_second=10)
+            bench.wait_until_settled()
+            show("idle latency", bench.latency(), [], "10 events/s")
+
+
+def bench_memory(bench: Bench) -> None:
+    """Resident memory of each process after some load."""
+    started = [bench.service.start(name) for name in ("worker", "maintenance", "scheduler")]
+    bench.prepare()
+    load.run(bench.calls(), seconds=3, connections=32)
+    bench.wait_until_settled()
+    for running in bench.service.running:
+        if running.process.poll() is not None:
+            continue
+        sizes = ", ".join(f"{rss_megabytes(pid):.0f}" for pid in (running.pid, *descendants(running.pid)))
+        print(f"memory          {running.name}: {sizes} MB", flush=True)
+    for running in started:
+        running.stop()
+
+
+def bench_cache(bench: Bench) -> None:
+    """GET /subscriptions/{id}: the cached look-up against the query, alone and end to end."""
+    bench.prepare()
+    print(bench.service.manage("shell", "--no-imports", "--verbosity", "0", "--command", CACHE_PROGRAM).strip())
+
+
+CACHE_PROGRAM = """
+import time, statistics
+from rest_framework.test import APIRequestFactory
+from subscriptions import cache
+from subscriptions.models import Subscription
+from subscriptions.views import SubscriptionView
+some_id = Subscription.objects.values_list("id", flat=True)[0]
+view = SubscriptionView.as_view()
+request = APIRequestFactory().get("/")
+def seconds_of(action, forget):
+    times = []
+    for _ in range(2000):
+        if forget:
+            cache.clear()
+        started = time.perf_counter()
+        action()
+        times.append(time.perf_counter() - started)
+    return statistics.median(times)
+look_up = lambda: Subscription.objects.cached(some_id)
+whole = lambda: view(request, subscription_id=some_id).render()
+for name, action in (("look-up", look_up), ("whole view", whole)):
+    uncached, cached = seconds_of(action, True), seconds_of(action, False)
+    ratio = uncached / cached
+    print(f"cache           {name}: {uncached * 1e6:.0f} µs queried, {cached * 1e6:.1f} µs cached, {ratio:.1f} times")
+"""
+
+PARTS: dict[str, Callable[[Bench], None]] = {
+    "ingest": bench_ingest,
+    "drain": bench_drain,
+    "sustained": bench_sustained,
+    "paced": bench_paced,
+    "idle": bench_idle,
+    "memory": bench_memory,
+    "cache": bench_cache,
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("part", nargs="*", choices=[[], *PARTS], help="Parts to run; all if none is named.")
+    chosen = parser.parse_args().part or list(PARTS)
+    with tempfile.TemporaryDirectory(prefix="webhooks-bench-") as name, running_bench(Path(name)) as bench:
+        print(f"the sink alone  {sink_limit(bench):,.0f} requests/s, asyncio, its load beside it", flush=True)
+        for part in chosen:
+            PARTS[part](bench)
+
+
+@contextlib.contextmanager
+def running_bench(folder: Path) -> Iterator[Bench]:
+    folder.chmod(0o755)
+    with contextlib.ExitStack() as stack:
+        stack.callback(embedded.start_postgresql(folder).stop)
+        stack.callback(embedded.start_redis(folder).stop)
+        sink = subprocess.Popen([sys.executable, "-m", "tests.benchmarks.sink"], stdout=subprocess.PIPE, text=True)
+        stack.callback(sink.wait)
+        stack.callback(sink.terminate)
+        assert sink.stdout is not None
+        stack.callback(sink.stdout.close)
+        sink_url = f"http://127.0.0.1:{sink.stdout.readline().strip()}/"
+        made = stack.enter_context(
+            service(
+                folder,
+                database_url=embedded.database_url(folder),
+                redis_url=embedded.redis_url(folder),
+                SECRET_KEY="of the benchmark",
+                SECRET_KEYS=base64.b64encode(os.urandom(32)).decode(),
+                DATA_DIR=str(folder),
+                LOG_LEVEL="WARNING",
+            )
+        )
+        made.start("web", WEB_PROCESSES="2")
+        yield Bench(made, sink_url)
+
+
+@contextlib.contextmanager
+def worker_running(bench: Bench) -> Iterator[Running]:
+    worker = bench.service.start("worker")
+    try:
+        yield worker
+    finally:
+        worker.stop()
+
+
+def sink_limit(bench: Bench) -> float:
+    body = b"x" * PAYLOAD_BYTES
+    call = load.Call(tag=None, url=bench.sink_url, headers=[], body=body, timeout_seconds=10)
+    return load.run(iter(lambda: call, None), seconds=2, connections=64).per_second
+
+
+def show(name: str, figure: str, rounds: list[float], detail: str) -> None:
+    each = f" (rounds: {', '.join(f'{value:,.0f}' for value in rounds)})" if rounds else ""
+    print(f"{name:<15} {figure}{each}; {detail}", flush=True)
+
+
+def median(values: list[float]) -> float:
+    return statistics.median(values)
+
+
+def percentiles(sorted_ms: list[int]) -> str:
+    def at(share: float) -> int:
+        return sorted_ms[min(len(sorted_ms) - 1, int(len(sorted_ms) * share))]
+
+    return f"p50 {at(0.5)}, p99 {at(0.99)} ms"
+
+
+def descendants(pid: int) -> list[int]:
+    """Return the processes below `pid`."""
+    children = [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+    return children + [grandchild for child in children for grandchild in descendants(child)]
+
+
+def cpu_seconds(running: Running) -> float:
+    fields = Path(f"/proc/{running.pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def rss_megabytes(pid: int) -> float:
+    pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE") / 1e6
+
+
+if __name__ == "__main__":
+    main()

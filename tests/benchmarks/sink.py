@@ -1,0 +1,33 @@
+"""A fast receiver: reads a POST, answers 200, counts. Prints its port, then runs until it is ended."""
+
+import asyncio
+import re
+
+ANSWER = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nContent-Type: text/plain\r\n\r\nok"
+LENGTH = re.compile(rb"content-length:\s*(\d+)", re.IGNORECASE)
+
+
+class Sink(asyncio.Protocol):
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = transport
+        self.buffer = b""
+
+    def data_received(self, data: bytes) -> None:
+        self.buffer += data
+        while (end := self.buffer.find(b"\r\n\r\n")) >= 0:
+            length = LENGTH.search(self.buffer, 0, end)
+            total = end + 4 + (int(length[1]) if length else 0)
+            if len(self.buffer) < total:
+                return
+            self.buffer = self.buffer[total:]
+            self.transport.write(ANSWER)  # type: ignore[attr-defined]
+
+
+async def main() -> None:
+    server = await asyncio.get_running_loop().create_server(Sink, "127.0.0.1", 0, backlog=1024)
+    print(server.sockets[0].getsockname()[1], flush=True)
+    await server.serve_forever()
+
+
+if __name__ == "__main__":
+    asyncio.run(main())

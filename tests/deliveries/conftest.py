@@ -1,0 +1,84 @@
+"""Both doors of POST /ingest, and what the tests of deliveries share."""
+
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from django.test import Client
+
+from deliveries.models import DeliveryAttempt, WebhookRequest
+from tests import wsgi
+from tests.conftest import signed_headers
+from tests.expected import REQUEST_ID
+from tests.wsgi import Answer
+
+PostIngest = Callable[..., Answer]
+
+
+def post_to_view(body: bytes, headers: Mapping[str, str]) -> Answer:
+    """Call the documented endpoint, a DRF view, through Django's test client."""
+    response = Client(raise_request_exception=False).generic("POST", "/ingest", body, headers=dict(headers))
+    return Answer(status=response.status_code, headers=dict(response.headers), body=response.content)
+
+
+def post_to_wsgi(body: bytes, headers: Mapping[str, str]) -> Answer:
+    """Call the door in front of Django, as a WSGI server does."""
+    return wsgi.call("POST", "/ingest", body, headers)
+
+
+DOORS = {"view": post_to_view, "wsgi": post_to_wsgi}
+
+
+def _with_headers(door: Callable[[bytes, Mapping[str, str]], Answer]) -> PostIngest:
+    def post(body: bytes, headers: Mapping[str, str] | None = None) -> Answer:
+        given = signed_headers(body) if headers is None else headers
+        return door(body, {"Content-Type": "application/json", "Request-Id": REQUEST_ID} | dict(given))
+
+    return post
+
+
+@pytest.fixture(params=DOORS)
+def post_ingest(request: pytest.FixtureRequest, db: None) -> PostIngest:
+    """Post to one door after the other; `headers` are those of a signed call unless given."""
+    return _with_headers(DOORS[request.param])
+
+
+@pytest.fixture
+def post_ingest_at_each_door(db: None) -> Callable[..., dict[str, Answer]]:
+    """Post the same to both doors; returns the answer of each by its name."""
+    doors = {name: _with_headers(door) for name, door in DOORS.items()}
+    return lambda body, headers=None: {name: post(body, headers) for name, post in doors.items()}
+
+
+@pytest.fixture
+def make_attempt(db: None) -> Callable[..., DeliveryAttempt]:
+    """Log an attempt of a request: a delivered one unless told otherwise."""
+
+    def make(request: WebhookRequest, attempt_number: int = 1, **fields: Any) -> DeliveryAttempt:
+        usual = {
+            "attempt_number": attempt_number,
+            "trigger": "initial" if attempt_number == 1 else "retry",
+            "attempted_at": datetime(2026, 11, 24, 12, tzinfo=UTC) + timedelta(minutes=attempt_number),
+            "success": True,
+            "status_code": 200,
+            "response_ms": 12,
+        }
+        return DeliveryAttempt.objects.create(
+            request=request, subscription_id=request.subscription_id, **(usual | fields)
+        )
+
+    return make
+
+
+@pytest.fixture
+def settle(db: None) -> Callable[..., WebhookRequest]:
+    """Settle a request as `status`, now unless told otherwise."""
+
+    def settle(request: WebhookRequest, status: str = "delivered", **fields: Any) -> WebhookRequest:
+        fields = {"settled_at": datetime.now(UTC)} | fields
+        WebhookRequest.objects.filter(id=request.id).update(status=status, next_attempt_at=None, **fields)
+        request.refresh_from_db()
+        return request
+
+    return settle

@@ -1,0 +1,52 @@
+import pytest
+from django.core.checks import run_checks
+
+from deliveries import checks
+
+
+def findings() -> dict[str, str]:
+    return {finding.id: finding.msg for finding in checks.check_times()}
+
+
+def test_it_finds_nothing_wrong_with_the_defaults():
+    assert findings() == {}
+
+
+def test_it_is_part_of_the_system_checks(settings):
+    settings.CALL_TIMEOUT_SECONDS = 0
+    assert [finding.id for finding in run_checks()] == ["deliveries.E001"]
+
+
+@pytest.mark.parametrize(("seconds", "is_wrong"), [(0, True), (1, False), (60, False), (61, True), (-1, True)])
+def test_it_limits_a_call_to_a_minute(settings, seconds, is_wrong):
+    settings.CALL_TIMEOUT_SECONDS = seconds
+    assert findings() == ({"deliveries.E001": "CALL_TIMEOUT_SECONDS is not from 1 to 60."} if is_wrong else {})
+
+
+@pytest.mark.parametrize(("seconds", "is_wrong"), [(-1, True), (0, True), (0.5, False), (30, False)])
+def test_it_wants_a_lease_that_outlasts_its_call(settings, seconds, is_wrong):
+    settings.LEASE_MARGIN_SECONDS = seconds
+    assert findings() == ({"deliveries.E002": "LEASE_MARGIN_SECONDS is not positive."} if is_wrong else {})
+
+
+@pytest.mark.parametrize(("seconds", "is_wrong"), [(239, False), (240, True)])
+def test_it_wants_a_job_that_outlasts_its_leases(settings, seconds, is_wrong):
+    # The longest call is 60 seconds, and a job may be silent for 300.
+    settings.LEASE_MARGIN_SECONDS = seconds
+    message = "A lease would outlast the time limit of its job."
+    assert findings() == ({"deliveries.E003": message} if is_wrong else {})
+
+
+@pytest.mark.parametrize(("seconds", "is_wrong"), [(0, True), (1, False)])
+def test_it_wants_a_clock_that_ticks(settings, seconds, is_wrong):
+    settings.TICK_SECONDS = seconds
+    assert findings() == ({"deliveries.E004": "TICK_SECONDS is less than 1."} if is_wrong else {})
+
+
+@pytest.mark.parametrize(
+    ("schedule", "is_wrong"), [([], False), ([1], False), ([120, 0], True), ([-5], True), ([1, 2, 3], False)]
+)
+def test_it_wants_delays_of_a_second_at_least(settings, schedule, is_wrong):
+    settings.RETRY_SCHEDULE = schedule
+    message = "RETRY_SCHEDULE has a delay of less than a second."
+    assert findings() == ({"deliveries.E005": message} if is_wrong else {})

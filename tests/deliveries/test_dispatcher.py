@@ -1,0 +1,138 @@
+"""The loop as a whole: from a due row to a receiver and back."""
+
+import base64
+import json
+import logging
+import threading
+
+import pytest
+from standardwebhooks.webhooks import Webhook
+
+from deliveries.models import DeliveryAttempt, WebhookRequest
+from tests.conftest import SECRET, signature_of
+from tests.receiver import Answer
+
+pytestmark = pytest.mark.django_db
+
+
+def test_it_delivers_the_payload_byte_for_byte_on_every_try(
+    make_subscription, make_request, make_due, receiver, deliver
+):
+    payload = b'{"z":1, "a":2,"a":3, "n":1.0, "e":1e2, "big":12345678901234567890, '
+    payload += '"text":"\\u00e9é💩"}'.encode()
+    request = make_request(make_subscription(receiver.url), payload)
+    receiver.script = [Answer(status=500)]
+    assert deliver() == 1
+    make_due(request)
+    assert deliver() == 1
+    WebhookRequest.objects.replay()
+    assert deliver() == 1
+    assert [arrival.body for arrival in receiver.arrivals] == [payload] * 3
+    assert len({arrival.headers["webhook-id"] for arrival in receiver.arrivals}) == 1
+    assert [arrival.headers["X-Webhook-Attempt"] for arrival in receiver.arrivals] == ["1", "2", "3"]
+
+
+def test_it_sends_the_documented_headers(make_subscription, make_request, receiver, deliver, settings):
+    request = make_request(make_subscription(receiver.url), b'{"n": 1}', event_type="invoice.paid")
+    deliver()
+    headers = receiver.arrivals[0].headers
+    del headers["Host"], headers["webhook-timestamp"], headers["webhook-signature"]
+    assert headers == {
+        "User-Agent": f"webhook-delivery-service/{settings.VERSION}",
+        "Accept": "*/*",
+        "Content-Type": "application/json",
+        "Content-Length": "8",
+        "webhook-id": str(request.id),
+        "X-Webhook-Signature": signature_of(b'{"n": 1}'),
+        "X-Webhook-Event": "invoice.paid",
+        "X-Webhook-Attempt": "1",
+    }
+
+
+@pytest.mark.parametrize(
+    "secret", ["whsec_" + base64.b64encode(bytes(range(32))).decode(), "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"]
+)
+def test_a_receiver_can_verify_it_with_the_standard_webhooks_library(
+    make_subscription, make_request, receiver, deliver, secret
+):
+    make_request(make_subscription(receiver.url, secret=secret), b'{"n": 1}')
+    deliver()
+    (arrival,) = receiver.arrivals
+    headers = {name.lower(): value for name, value in arrival.headers.items()}
+    assert Webhook(secret).verify(arrival.body, headers) == {"n": 1}
+
+
+def test_a_receiver_can_verify_a_secret_that_is_plain_text(make_subscription, make_request, receiver, deliver):
+    make_request(make_subscription(receiver.url), b'{"n": 1}')
+    deliver()
+    (arrival,) = receiver.arrivals
+    headers = {name.lower(): value for name, value in arrival.headers.items()}
+    assert Webhook(base64.b64encode(SECRET.encode()).decode()).verify(arrival.body, headers) == {"n": 1}
+
+
+def test_it_follows_the_retry_schedule_and_then_fails(
+    make_subscription, make_request, make_due, receiver, deliver
+):
+    receiver.otherwise = Answer(status=503, body=b"later")
+    request = make_request(make_subscription(receiver.url))
+    delays = []
+    for _ in range(6):
+        deliver()
+        request.refresh_from_db()
+        if request.is_pending:
+            attempt = request.attempts.latest("attempt_number")
+            delays.append((request.next_attempt_at - attempt.attempted_at).total_seconds())
+            make_due(request)
+    assert request.status == "failed"
+    assert request.error == "http_5xx"
+    assert len(receiver.arrivals) == 6
+    for delay, minutes in zip(delays, (2, 4, 8, 16, 32), strict=True):
+        assert minutes * 60 <= delay <= minutes * 60 * 1.1 + 2
+    assert deliver() == 0
+
+
+def test_a_hanging_receiver_does_not_hold_up_another(make_subscription, make_request, receiver, deliver):
+    hold = threading.Event()
+    receiver.script = [Answer(hold=hold)]
+    hanging = make_request(make_subscription(receiver.url))
+    thread = threading.Thread(target=lambda: (receiver.wait_for(11), hold.set()))
+    thread.start()
+    subscription = make_subscription(receiver.url)
+    for _ in range(10):
+        make_request(subscription)
+    assert deliver() == 11
+    thread.join()
+    hanging.refresh_from_db()
+    assert hanging.status == "delivered"
+
+
+def test_a_row_that_cannot_be_sent_does_not_stop_the_others(make_subscription, make_request, receiver, deliver):
+    broken = make_subscription("http://127.0.0.1:9/")
+    type(broken).objects.filter(id=broken.id).update(secret=b"not what encrypt() made")
+    poison = make_request(broken)
+    healthy = make_request(make_subscription(receiver.url))
+    assert deliver() == 1
+    poison.refresh_from_db()
+    healthy.refresh_from_db()
+    assert healthy.status == "delivered"
+    assert (poison.status, poison.error, poison.failure_count) == ("pending", "internal", 1)
+
+
+def test_it_writes_one_line_per_attempt_without_secrets_or_payloads(
+    make_subscription, make_request, receiver, deliver, caplog
+):
+    request = make_request(make_subscription(receiver.url), b'{"private": "text"}')
+    with caplog.at_level(logging.INFO, logger="deliveries.attempts"):
+        deliver()
+    (record,) = [record for record in caplog.records if record.name == "deliveries.attempts"]
+    line = json.dumps({name: str(value) for name, value in vars(record).items()})
+    assert record.request_id == str(request.id)
+    assert (record.attempt, record.status_code, record.error, record.retry_in_seconds) == (1, 200, None, None)
+    assert SECRET not in line
+    assert "private" not in line
+    assert receiver.arrivals[0].headers["webhook-signature"] not in line
+
+
+def test_it_makes_nothing_of_an_empty_database(deliver):
+    assert deliver() == 0
+    assert not DeliveryAttempt.objects.exists()

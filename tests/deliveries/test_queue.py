@@ -1,0 +1,130 @@
+"""Wake-ups, workers and the clock, against Redis."""
+
+import zlib
+from datetime import UTC, datetime
+
+import pytest
+import redis
+from django.conf import settings
+from django.core.management import call_command
+from rq import Queue
+
+from deliveries import queue, tasks
+from deliveries.models import WebhookRequest
+
+
+@pytest.fixture
+def client():
+    with redis.Redis.from_url(settings.REDIS_URL) as client:
+        yield client
+
+
+@pytest.fixture
+def scheduler(client):
+    return queue.Scheduler(connection=client, interval=1, queue_name=queue.DELIVERIES)
+
+
+@pytest.fixture(autouse=True)
+def _fresh_dispatcher():
+    """The dispatcher of this process belongs to a worker; leave none behind."""
+    yield
+    tasks._forget_dispatcher()
+
+
+def waiting(client):
+    return client.llen("rq:queue:deliveries")
+
+
+def test_one_wake_up_waits_however_often_it_is_pushed(client):
+    for _ in range(100):
+        assert queue.push_wake_up()
+    assert waiting(client) == 1
+
+
+def test_taking_wake_ups_tells_whether_there_were_any():
+    assert not queue.take_wake_ups()
+    queue.push_wake_up()
+    assert queue.take_wake_ups()
+    assert not queue.take_wake_ups()
+
+
+def test_jobs_are_json_and_carry_nothing(client):
+    queue.push_wake_up()
+    (job_id,) = client.lrange("rq:queue:deliveries", 0, -1)
+    job = client.hgetall(b"rq:job:" + job_id)
+    assert b"deliveries.tasks.deliver_due" in zlib.decompress(job[b"data"])
+    assert client.ttl(b"rq:job:" + job_id) > 0
+
+
+@pytest.mark.django_db
+def test_the_same_wake_up_queued_a_hundred_times_is_one_arrival(make_subscription, make_request, receiver, client):
+    make_request(make_subscription(receiver.url))
+    for _ in range(100):
+        Queue(queue.DELIVERIES, connection=client, serializer="json", job_class=queue.Job).enqueue(
+            queue.DELIVER_DUE, result_ttl=0
+        )
+    call_command("rqworker", "deliveries", "--burst")
+    assert len(receiver.arrivals) == 1
+    assert waiting(client) == 0
+
+
+@pytest.mark.django_db
+def test_a_worker_delivers_what_a_wake_up_tells_it_of(make_subscription, make_request, receiver):
+    request = make_request(make_subscription(receiver.url))
+    queue.push_wake_up()
+    call_command("rqworker", "deliveries", "--burst")
+    request.refresh_from_db()
+    assert request.status == "delivered"
+
+
+@pytest.mark.django_db
+def test_an_idle_worker_looks_for_due_requests_by_itself(make_subscription, make_request, receiver, monkeypatch):
+    monkeypatch.setattr(queue, "_looked_at", -queue.IDLE_LOOK_SECONDS)
+    make_request(make_subscription(receiver.url))
+    queue.look_for_due()
+    assert len(receiver.arrivals) == 1
+    make_request(make_subscription(receiver.url))
+    queue.look_for_due()
+    assert len(receiver.arrivals) == 1
+
+
+def test_periodic_jobs_are_registered_once_under_fixed_ids(scheduler, client):
+    for _ in range(3):
+        scheduler.register_periodic_jobs()
+    assert set(client.zrange("rq:scheduler:scheduled_jobs", 0, -1)) == {b"tick", b"purge"}
+
+
+def test_periodic_jobs_come_back_after_a_flush(scheduler, client):
+    scheduler.enqueue_jobs()
+    client.flushdb()
+    scheduler.enqueue_jobs()
+    assert set(client.zrange("rq:scheduler:scheduled_jobs", 0, -1)) == {b"tick", b"purge"}
+    assert waiting(client) == 1
+
+
+def test_the_purge_is_due_at_three_in_the_morning_utc():
+    assert queue._next_purge(datetime(2026, 1, 1, 2, tzinfo=UTC)) == datetime(2026, 1, 1, 3, tzinfo=UTC)
+    assert queue._next_purge(datetime(2026, 1, 1, 3, tzinfo=UTC)) == datetime(2026, 1, 2, 3, tzinfo=UTC)
+
+
+@pytest.mark.django_db
+def test_the_purge_job_runs_in_the_maintenance_worker(scheduler, make_subscription, make_request, client):
+    request = make_request(make_subscription())
+    WebhookRequest.objects.filter(id=request.id).update(
+        status="delivered", settled_at=datetime(2020, 1, 1, tzinfo=UTC), next_attempt_at=None
+    )
+    scheduler.register_periodic_jobs()
+    client.zadd("rq:scheduler:scheduled_jobs", {"purge": 0})
+    scheduler.enqueue_jobs()
+    call_command("rqworker", "maintenance", "--burst")
+    assert not WebhookRequest.objects.exists()
+
+
+def test_nothing_fails_while_redis_is_away(monkeypatch):
+    away = redis.Redis(port=1, socket_connect_timeout=0.25, retry=None)
+    monkeypatch.setattr(queue, "_connection", away)
+    monkeypatch.setattr(queue, "_away_until", 0.0)
+    assert not queue.push_wake_up()
+    assert queue.take_wake_ups()
+    assert not queue.take_wake_ups()
+    away.close()

@@ -1,0 +1,203 @@
+"""manage.py replay: settled requests again, pending ones never, twice is once."""
+
+import io
+import uuid
+from datetime import UTC, datetime
+
+import pytest
+from django.core.management import CommandError, call_command
+
+from deliveries import operations
+from deliveries.models import WebhookRequest
+
+NOON = datetime(2026, 11, 24, 12, tzinfo=UTC)
+SAY_WHICH = "Say which: give request ids, or --subscription, --status, --since, --until, --event-type."
+
+
+def replay(*arguments: object) -> str:
+    output = io.StringIO()
+    call_command("replay", *map(str, arguments), stdout=output, stderr=io.StringIO())
+    return output.getvalue()
+
+
+def replayed() -> set[WebhookRequest]:
+    return set(WebhookRequest.objects.filter(status="pending", trigger="replay"))
+
+
+@pytest.fixture
+def subscription(make_subscription):
+    return make_subscription()
+
+
+@pytest.fixture
+def settled(subscription, make_request, settle):
+    """Make a request that has ended; fields are those of its row."""
+
+    def make(status: str = "failed", **fields) -> WebhookRequest:
+        return settle(make_request(fields.pop("subscription", subscription), **fields), status)
+
+    return make
+
+
+def test_it_starts_a_new_run_that_is_due_now_and_keeps_what_was_tried(settled, make_attempt, settle):
+    request = settled(attempt_count=6, failure_count=6, lost_count=2)
+    settle(request, "failed", error="http_5xx")
+    attempts = [make_attempt(request, number) for number in range(1, 7)]
+    before = WebhookRequest.objects.values().get()
+
+    assert replay(request.id) == "Replayed 1 requests.\n"
+    row = WebhookRequest.objects.values().get()
+    assert row == before | {
+        "status": "pending",
+        "trigger": "replay",
+        "next_attempt_at": row["next_attempt_at"],
+        "settled_at": None,
+        "lease_token": None,
+        "failure_count": 0,
+        "lost_count": 0,
+        "error": "",
+    }
+    assert row["next_attempt_at"] > before["received_at"]
+    assert list(request.attempts.order_by("attempt_number")) == attempts
+
+
+def test_it_delivers_what_it_replays(make_subscription, make_request, settle, receiver, deliver):
+    request = settle(make_request(make_subscription(receiver.url), b'{"n":1.0}', attempt_count=6), "failed")
+    replay(request.id)
+    assert deliver() == 1
+    [arrival] = receiver.arrivals
+    assert (arrival.body, arrival.headers["X-Webhook-Attempt"]) == (b'{"n":1.0}', "7")
+    request.refresh_from_db()
+    assert request.status == "delivered"
+    assert [(one.attempt_number, one.trigger) for one in request.attempts.all()] == [(7, "replay")]
+
+
+def test_it_is_one_replay_when_it_is_asked_twice(settled):
+    request = settled()
+    assert replay(request.id) == "Replayed 1 requests.\n"
+    request.refresh_from_db()
+    due = request.next_attempt_at
+    assert replay(request.id) == "Replayed 0 requests.\n"
+    assert replay(request.id, request.id) == "Replayed 0 requests.\n"
+    request.refresh_from_db()
+    assert request.next_attempt_at == due
+
+
+def test_it_never_touches_what_is_pending(subscription, make_request):
+    request = make_request(subscription, attempt_count=2, failure_count=2, lease_token=uuid.uuid4())
+    before = WebhookRequest.objects.values().get()
+    assert replay(request.id) == "Replayed 0 requests.\n"
+    assert replay("--subscription", subscription.id) == "Replayed 0 requests.\n"
+    assert WebhookRequest.objects.values().get() == before
+
+
+def test_it_selects_by_ids(settled):
+    one, other, _ = settled("failed"), settled("delivered"), settled()
+    assert replay(one.id, other.id, uuid.uuid4()) == "Replayed 2 requests.\n"
+    assert replayed() == {one, other}
+
+
+@pytest.mark.parametrize("status", ["delivered", "failed", "canceled", "skipped"])
+def test_it_selects_by_status(settled, status):
+    requests = {name: settled(name) for name in ("delivered", "failed", "canceled", "skipped")}
+    assert replay("--status", status) == "Replayed 1 requests.\n"
+    assert replayed() == {requests[status]}
+
+
+def test_it_selects_by_subscription(settled, make_subscription):
+    other = make_subscription()
+    wanted, _ = settled(subscription=other), settled()
+    assert replay("--subscription", other.id) == "Replayed 1 requests.\n"
+    assert replayed() == {wanted}
+
+
+def test_it_selects_by_event_type_exactly(settled):
+    wanted, _, _ = settled(event_type="invoice.paid"), settled(event_type="invoice.sent"), settled(event_type="a")
+    assert replay("--event-type", "invoice.paid") == "Replayed 1 requests.\n"
+    assert replayed() == {wanted}
+    assert replay("--event-type", "") == "Replayed 0 requests.\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "hours"),
+    [
+        (["--since", "2026-11-24T12:00:00Z"], {12, 13}),
+        (["--since", "2026-11-24T12:00:00"], {12, 13}),
+        (["--since", "2026-11-24T13:00:00+01:00"], {12, 13}),
+        (["--since", "2026-11-24T12:00:00.000001Z"], {13}),
+        (["--until", "2026-11-24T12:00:00Z"], {11}),
+        (["--since", "2026-11-24T11:30Z", "--until", "2026-11-24T12:30Z"], {12}),
+        (["--since", "2026-11-24"], {11, 12, 13}),
+        (["--since", "2026-11-25"], set()),
+        (["--until", "2026-11-25"], {11, 12, 13}),
+    ],
+)
+def test_it_selects_by_when_they_were_received_from_the_first_time_to_before_the_second(settled, arguments, hours):
+    requests = {hour: settled(received_at=NOON.replace(hour=hour)) for hour in (11, 12, 13)}
+    assert replay(*arguments) == f"Replayed {len(hours)} requests.\n"
+    assert replayed() == {requests[hour] for hour in hours}
+
+
+def test_it_selects_what_fits_everything_that_is_given(settled, make_subscription, subscription):
+    wanted = settled("failed", event_type="a", received_at=NOON)
+    settled("delivered", event_type="a", received_at=NOON)
+    settled("failed", event_type="b", received_at=NOON)
+    settled("failed", event_type="a", received_at=NOON.replace(hour=11))
+    settled("failed", event_type="a", received_at=NOON, subscription=make_subscription())
+    arguments = [
+        "--subscription",
+        subscription.id,
+        "--status",
+        "failed",
+        "--event-type",
+        "a",
+        "--since",
+        "2026-11-24T12Z",
+    ]
+    assert replay(*arguments) == "Replayed 1 requests.\n"
+    assert replayed() == {wanted}
+
+
+def test_it_only_counts_in_a_dry_run(settled):
+    request = settled()
+    settled("delivered")
+    assert replay("--status", "failed", "--dry-run") == "1 requests would be replayed.\n"
+    assert replay(request.id, "--dry-run") == "1 requests would be replayed.\n"
+    assert replayed() == set()
+
+
+def test_it_works_in_batches_and_tells_how_far_it_is(settled, monkeypatch):
+    monkeypatch.setattr(operations, "REPLAY_BATCH", 2)
+    requests = {settled() for _ in range(5)}
+    progress = io.StringIO()
+    call_command("replay", "--status", "failed", stdout=io.StringIO(), stderr=progress)
+    assert progress.getvalue() == "2 of 5\n4 of 5\n5 of 5\n"
+    assert replayed() == requests
+
+
+@pytest.mark.parametrize("arguments", [[], ["--dry-run"]])
+def test_it_refuses_to_replay_everything_by_mistake(settled, arguments):
+    settled()
+    with pytest.raises(CommandError) as refused:
+        replay(*arguments)
+    assert str(refused.value) == SAY_WHICH
+    assert replayed() == set()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["5"], "Error: argument request_id: invalid UUID value: '5'"),
+        (["--subscription", "x"], "Error: argument --subscription: invalid UUID value: 'x'"),
+        (["--status", "pending"], "Error: argument --status: invalid choice: 'pending'"),
+        (["--status", "lost"], "Error: argument --status: invalid choice: 'lost'"),
+        (["--since", "noon"], "Error: argument --since: write a time such as 2026-11-24T12:00:00Z, or a date"),
+        (["--until", "25:00"], "Error: argument --until: write a time such as 2026-11-24T12:00:00Z, or a date"),
+    ],
+)
+def test_it_refuses_bad_input(settled, arguments, message):
+    settled()
+    with pytest.raises(CommandError) as refused:
+        replay(*arguments)
+    assert str(refused.value).startswith(message)
+    assert replayed() == set()

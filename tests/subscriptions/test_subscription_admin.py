@@ -1,0 +1,270 @@
+from datetime import timedelta
+
+import pytest
+from django.contrib.admin.models import LogEntry
+from django.test import Client
+from django.urls import reverse
+
+from subscriptions import secrets
+from subscriptions.models import ApiKey, Subscription
+from tests.staff import messages_of, operator_client, staff_client
+
+pytestmark = pytest.mark.django_db
+
+LIST = "/admin/subscriptions/subscription/"
+ADD = f"{LIST}add/"
+KEYS = "/admin/subscriptions/apikey/"
+
+HOSTILE = "<script>alert(1)</script>\u202e"
+INERT = r"&lt;script&gt;alert(1)&lt;/script&gt;\u202e"
+
+FIELDS = {
+    "target_url": "https://receiver.example.com/hook",
+    "description": "invoices",
+    "tenant": "acme",
+    "event_types": "invoice.paid,refund.*",
+    "secret": "",
+    "retry_schedule": "10,20",
+    "timeout_seconds": "5",
+    "max_in_flight": "2",
+}
+
+
+@pytest.fixture
+def operator(db: None) -> Client:
+    return operator_client()
+
+
+def page_of(row: Subscription | ApiKey) -> str:
+    return reverse(f"admin:subscriptions_{row._meta.model_name}_change", args=(row.id,))
+
+
+def act(client: Client, url: str, action: str, *rows: Subscription | ApiKey, **fields: str):
+    data = {"action": action, "_selected_action": [str(row.id) for row in rows]} | fields
+    return client.post(url, data, follow=True)
+
+
+@pytest.mark.parametrize("url", ["/admin/", LIST, ADD, KEYS])
+def test_it_asks_an_anonymous_visitor_to_log_in(client, url):
+    response = client.get(url)
+    assert (response.status_code, response.url) == (302, f"/admin/login/?next={url}")
+
+
+@pytest.mark.parametrize("url", [LIST, ADD, KEYS])
+def test_it_refuses_staff_without_a_permission(url):
+    assert staff_client().get(url).status_code == 403
+
+
+def test_it_names_the_service_and_leaves_rq_out(operator):
+    content = operator.get("/admin/").content.decode()
+    assert "<title>Administration | Webhook delivery service</title>" in content
+    assert "django_rq" not in content.lower().replace("-", "_")
+    assert "View site" not in content
+
+
+def test_it_lists_subscriptions(operator, make_subscription):
+    make_subscription("https://a.example.com/", tenant="acme", event_types=["invoice.*", "refund.made"])
+    make_subscription("https://b.example.com/", status="paused")
+    content = operator.get(LIST).content.decode()
+    for shown in ("https://a.example.com/", "acme", "invoice.*, refund.made", "every event", "Paused"):
+        assert shown in content
+
+
+def test_it_lists_any_number_of_subscriptions_in_as_many_queries(
+    operator, make_subscription, django_assert_num_queries
+):
+    for _ in range(3):
+        make_subscription()
+    with django_assert_num_queries(4):  # session, user, count, page
+        operator.get(LIST)
+
+
+@pytest.mark.parametrize("term", ["first.example", "FIRST-description", "first-tenant", "id"])
+def test_it_finds_a_subscription(operator, make_subscription, term):
+    first = make_subscription("https://first.example.com/", description="first-description", tenant="first-tenant")
+    make_subscription("https://second.example.com/")
+    response = operator.get(LIST, {"q": str(first.id) if term == "id" else term})
+    assert list(response.context["cl"].result_list) == [first]
+
+
+def test_it_filters_by_status(operator, make_subscription):
+    make_subscription()
+    paused = make_subscription(status="paused")
+    response = operator.get(LIST, {"status__exact": "paused"})
+    assert list(response.context["cl"].result_list) == [paused]
+
+
+def test_it_adds_a_subscription_and_tells_the_secret_it_made_once(operator):
+    response = operator.post(ADD, FIELDS, follow=True)
+    subscription = Subscription.objects.get()
+    secret = secrets.decrypt(bytes(subscription.secret), row_id=subscription.id)
+    assert secret.startswith("whsec_")
+    assert messages_of(response)[0] == (
+        f"Its secret is <code>{secret}</code>. Copy it now: it is never shown again."
+    )
+    assert [
+        subscription.target_url,
+        subscription.event_types,
+        subscription.retry_schedule,
+        subscription.timeout_seconds,
+        subscription.max_in_flight,
+        subscription.status,
+    ] == ["https://receiver.example.com/hook", ["invoice.paid", "refund.*"], [10, 20], 5, 2, "active"]
+    for url in (LIST, page_of(subscription), f"/admin/subscriptions/subscription/{subscription.id}/history/"):
+        assert secret not in operator.get(url).content.decode()
+
+
+def test_it_takes_a_secret_as_it_is_written(operator):
+    response = operator.post(ADD, FIELDS | {"secret": " <my> secret "}, follow=True)
+    subscription = Subscription.objects.get()
+    assert secrets.decrypt(bytes(subscription.secret), row_id=subscription.id) == " <my> secret "
+    assert "<code> &lt;my&gt; secret </code>" in messages_of(response)[0]
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "complaint"),
+    [
+        ("target_url", "javascript:alert(1)", "The URL must begin with http:// or https://."),
+        ("target_url", "http://10.0.0.1/", "The host is an address that may not be called"),
+        ("event_types", "invoice.paid,no good", "“no good” is not an event type"),
+        ("retry_schedule", "10,soon", "Enter a whole number."),
+        ("retry_schedule", "0", "greater than or equal to 1"),
+        ("timeout_seconds", "61", "less than or equal to 60"),
+        ("secret", "whsec_not base64", "whsec_"),
+    ],
+)
+def test_it_refuses_what_the_model_refuses(operator, field, value, complaint):
+    response = operator.post(ADD, FIELDS | {field: value})
+    assert response.status_code == 200
+    assert complaint in str(response.context["errors"])
+    assert Subscription.objects.count() == 0
+
+
+def test_it_changes_a_subscription_but_not_its_status_or_secret(operator, make_subscription):
+    subscription = make_subscription("https://old.example.com/", status="paused")
+    stored = bytes(subscription.secret)
+    fields = FIELDS | {"event_types": "", "retry_schedule": "", "secret": "another", "status": "active"}
+    response = operator.post(page_of(subscription), fields)
+    assert response.status_code == 302
+    subscription.refresh_from_db()
+    assert [
+        subscription.target_url,
+        subscription.event_types,
+        subscription.retry_schedule,
+        subscription.status,
+        bytes(subscription.secret),
+    ] == ["https://receiver.example.com/hook", [], [], "paused", stored]
+
+
+def test_it_shows_of_the_secret_only_its_hint(operator, make_subscription):
+    subscription = make_subscription(secret="a long enough secret")
+    content = operator.get(page_of(subscription)).content.decode()
+    assert "…cret" in content
+    assert "a long enough secret" not in content
+    assert 'name="secret"' not in content
+
+
+def test_it_deletes_no_subscription(operator, make_subscription):
+    subscription = make_subscription()
+    url = f"{LIST}{subscription.id}/delete/"
+    assert [operator.get(url).status_code, operator.post(url, {"post": "yes"}).status_code] == [403, 403]
+    assert "delete_selected" not in operator.get(LIST).content.decode()
+
+
+@pytest.mark.parametrize(
+    ("action", "report", "statuses"),
+    [
+        ("pause", "Paused 1 of 3 selected subscriptions.", ["paused", "paused", "disabled"]),
+        ("resume", "Resumed 1 of 3 selected subscriptions.", ["active", "active", "disabled"]),
+        ("disable", "Disabled 2 of 3 selected subscriptions.", ["disabled", "disabled", "disabled"]),
+        ("enable", "Enabled 1 of 3 selected subscriptions.", ["active", "paused", "active"]),
+    ],
+)
+def test_it_moves_subscriptions_and_says_how_many(operator, make_subscription, action, report, statuses):
+    rows = [make_subscription(status=status) for status in ("active", "paused", "disabled")]
+    untouched = make_subscription(status="paused")
+    response = act(operator, LIST, action, *rows)
+    assert messages_of(response) == [report]
+    for row in (*rows, untouched):
+        row.refresh_from_db()
+    assert [row.status for row in rows] == statuses
+    assert untouched.status == "paused"
+    assert LogEntry.objects.count() == 3
+
+
+def test_it_forgets_the_cached_copy_of_what_it_moves(operator, make_subscription):
+    subscription = make_subscription()
+    assert Subscription.objects.cached(subscription.id).status == "active"
+    act(operator, LIST, "disable", subscription)
+    cached = Subscription.objects.cached(subscription.id)
+    assert (cached.status, cached.status_reason) == ("disabled", "disabled by an operator")
+
+
+def test_it_moves_nothing_for_who_may_only_look(make_subscription):
+    subscription = make_subscription()
+    client = staff_client("view_subscription")
+    assert "Disable selected" not in client.get(LIST).content.decode()
+    act(client, LIST, "disable", subscription)
+    subscription.refresh_from_db()
+    assert subscription.status == "active"
+    assert client.post(page_of(subscription), FIELDS).status_code == 403
+    assert client.get(ADD).status_code == 403
+
+
+def test_it_shows_hostile_text_as_text(operator, make_subscription):
+    subscription = make_subscription(description=HOSTILE, tenant=HOSTILE)
+    Subscription.objects.update(target_url="javascript:alert(1)")
+    for url in (LIST, page_of(subscription)):
+        content = operator.get(url).content.decode()
+        assert "<script>alert" not in content
+        assert 'href="javascript:' not in content
+        assert INERT in content
+
+
+@pytest.fixture
+def key(db: None) -> ApiKey:
+    return ApiKey.objects.create_key("of acme", ["publish", "read"], tenant="acme", valid_for=timedelta(days=1))[0]
+
+
+def test_it_shows_api_keys_without_what_would_let_one_in(operator, key):
+    key.refresh_from_db()
+    for url in (KEYS, page_of(key)):
+        content = operator.get(url).content.decode()
+        for shown in ("of acme", key.prefix, "publish, read", f"{key.expires_at:%Y-%m-%d %H:%M:%S}"):
+            assert shown in content
+        assert key.digest.hex() not in content
+
+
+def test_it_neither_makes_nor_changes_nor_deletes_api_keys(operator, key):
+    urls = (f"{KEYS}add/", page_of(key), f"{KEYS}{key.id}/delete/")
+    assert [operator.post(url, {"name": "mine"}).status_code for url in urls] == [403, 403, 403]
+    assert operator.get(urls[0]).status_code == 403
+
+
+def test_it_revokes_api_keys_once_that_is_confirmed(operator, key):
+    question = act(operator, KEYS, "revoke", key).content.decode()
+    assert "Revoke API keys?" in question
+    assert f'name="_selected_action" value="{key.id}"' in question
+    key.refresh_from_db()
+    assert key.revoked_at is None
+
+    response = act(operator, KEYS, "revoke", key, confirmed="yes")
+    assert messages_of(response) == ["Revoked 1 API key."]
+    key.refresh_from_db()
+    assert key.revoked_at is not None
+    assert messages_of(act(operator, KEYS, "revoke", key)) == ["These API keys are revoked already."]
+
+
+def test_it_revokes_nothing_for_who_may_only_look(key):
+    act(staff_client("view_apikey"), KEYS, "revoke", key, confirmed="yes")
+    key.refresh_from_db()
+    assert key.revoked_at is None
+
+
+def test_it_changes_nothing_on_a_get(operator, make_subscription, key):
+    subscription = make_subscription()
+    operator.get(LIST, {"action": "disable", "_selected_action": str(subscription.id)})
+    operator.get(KEYS, {"action": "revoke", "_selected_action": str(key.id), "confirmed": "yes"})
+    subscription.refresh_from_db()
+    key.refresh_from_db()
+    assert (subscription.status, key.revoked_at) == ("active", None)

@@ -1,0 +1,23 @@
+import pytest
+
+from subscriptions.visible import visible
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("plain\ttext\r\n", "plain\ttext\r\n"),
+        ("Zoë 日本語 שלום", "Zoë 日本語 שלום"),
+        ("👩\u200d💻", "👩\u200d💻"),
+        ("gpj\u202eexe", r"gpj\u202eexe"),
+        ("\u2066a\u2069", r"\u2066a\u2069"),
+        ("a\u200bb\xadc\ufeff", r"a\u200bb\u00adc\ufeff"),
+        ("\x00\x1b[31m\x85", r"\u0000\u001b[31m\u0085"),
+        ("\ud800", r"\ud800"),
+        ("\U000e0041", r"\udb40\udc41"),
+        ("<b>", "<b>"),
+    ],
+)
+def test_it_spells_out_what_hides_or_reorders_text(text, shown):
+    assert visible(text) == shown
+    assert visible(shown) == shown

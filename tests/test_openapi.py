@@ -1,0 +1,101 @@
+"""/openapi.json, /docs and /redoc: complete, valid, and made of this host's files alone."""
+
+import re
+
+import pytest
+from django.test import Client
+
+# The documented core, which never changes.
+CORE = {
+    ("get", "/health"): {"200"},
+    ("post", "/subscriptions"): {"201"},
+    ("get", "/subscriptions/{subscription_id}"): {"200"},
+    ("post", "/ingest"): {"202", "204", "400", "401", "404", "409", "413", "415", "503"},
+    ("get", "/status/request/{request_id}"): {"200"},
+    ("get", "/status/subscription/{subscription_id}"): {"200"},
+}
+
+
+@pytest.fixture
+def client():
+    return Client()
+
+
+@pytest.fixture
+def schema(client):
+    answer = client.get("/openapi.json")
+    assert answer.status_code == 200
+    assert answer["Content-Type"] == "application/vnd.oai.openapi+json"
+    return answer.json()
+
+
+def test_it_describes_every_endpoint_of_the_core_with_what_it_answers(schema):
+    described = {
+        (method, path): set(operation["responses"])
+        for path, operations in schema["paths"].items()
+        for method, operation in operations.items()
+    }
+    assert {key: described.get(key) for key in CORE} == CORE
+
+
+def test_it_says_which_version_of_openapi_and_which_service_it_is(schema):
+    assert schema["openapi"] == "3.1.0"
+    assert schema["info"]["title"] == "Webhook delivery service"
+
+
+def test_it_wants_a_key_where_the_service_does_and_nowhere_else(schema):
+    secured = {
+        (method, path)
+        for path, operations in schema["paths"].items()
+        for method, operation in operations.items()
+        if {"apiKey": []} in operation.get("security", [])
+    }
+    open_to_all = {("get", "/health"), ("post", "/ingest")}
+    assert {key: key in secured for key in CORE} == {key: key not in open_to_all for key in CORE}
+    assert schema["components"]["securitySchemes"]["apiKey"] == {
+        "type": "http",
+        "scheme": "bearer",
+        "description": "An API key, made with `manage.py create_api_key`. Optional in local development.",
+    }
+
+
+def test_it_tells_the_secret_in_the_answer_to_a_creation_only(schema):
+    schemas = schema["components"]["schemas"]
+    assert {name for name, one in schemas.items() if "secret" in one.get("properties", {})} == {
+        "NewSubscription",
+        "NewSubscriptionRequest",
+    }
+    created = schema["paths"]["/subscriptions"]["post"]["responses"]["201"]["content"]["application/json"]
+    assert created == {"schema": {"$ref": "#/components/schemas/NewSubscription"}}
+
+
+def test_it_names_the_header_that_signs_an_ingest_call(schema):
+    [header] = schema["paths"]["/ingest"]["post"]["parameters"]
+    assert (header["in"], header["name"], header["required"]) == ("header", "X-Webhook-Signature", True)
+
+
+@pytest.mark.parametrize("path", ["/docs", "/redoc"])
+def test_it_shows_documentation_that_needs_no_other_host(client, path):
+    answer = client.get(path)
+    assert answer.status_code == 200
+    assert answer["Content-Type"] == "text/html; charset=utf-8"
+    page = answer.content.decode()
+    assert "/openapi.json" in page
+
+    files = re.findall(r"""(?:src|href)=["']([^"']+)["']""", page)
+    assert files
+    assert [file for file in files if not file.startswith("/static/")] == []
+    assert re.findall(r"https?://|\burl\(", page) == []
+    for file in files:
+        found = client.get(file)
+        assert (file, found.status_code) == (file, 200)
+        found.getvalue()
+
+
+def test_it_forbids_the_page_of_redoc_to_load_anything_from_elsewhere(client):
+    # Its bundle has the address of a logo in it.
+    page = client.get("/redoc").content.decode()
+    [policy] = re.findall(r'<meta http-equiv="Content-Security-Policy" content="([^"]+)">', page)
+    assert policy == (
+        "default-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; worker-src 'self' blob:"
+    )

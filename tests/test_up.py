@@ -1,0 +1,81 @@
+"""`make run`, when something is in the way: a plain sentence and a status that is not zero."""
+
+import os
+import socket
+import subprocess
+import sys
+
+import pytest
+
+from tests.service import BASE_DIR, free_port
+
+pytestmark = pytest.mark.processes
+
+
+@pytest.fixture
+def run_up(tmp_path):
+    """Run config.up until it ends; returns its exit status and what it said."""
+
+    def run(**settings):
+        kept = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
+        environment = kept | {"DATA_DIR": str(tmp_path / "data"), "PORT": str(free_port())} | settings
+        result = subprocess.run(
+            [sys.executable, "-m", "config.up"],
+            cwd=BASE_DIR,
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+        return result.returncode, result.stdout + result.stderr
+
+    return run
+
+
+def test_a_taken_port_is_told_in_one_sentence(run_up):
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        status, said = run_up(PORT=str(port))
+    assert status == 1
+    assert said == (
+        f"Cannot start: port {port} cannot be used (Address already in use). "
+        f"Choose another one: make run PORT={port + 1}\n"
+    )
+
+
+def test_a_port_that_is_none_is_told(run_up):
+    assert run_up(PORT="http") == (1, "Cannot start: PORT is 'http', which is not a port number.\n")
+
+
+def test_a_database_that_does_not_answer_is_told(run_up):
+    port = free_port()
+    status, said = run_up(DATABASE_URL=f"postgres://me:hidden@127.0.0.1:{port}/none")
+    assert status == 1
+    assert said.startswith("Cannot start: the database does not work: ")
+    assert "Connection refused" in said
+    assert "hidden" not in said
+    assert said.count("\n") == 1
+
+
+def test_a_redis_that_does_not_answer_is_told(run_up):
+    status, said = run_up(REDIS_URL=f"redis://127.0.0.1:{free_port()}/0", DATABASE_URL=os.environ["DATABASE_URL"])
+    assert status == 1
+    assert said.startswith("Cannot start: Redis does not answer: ")
+    assert said.count("\n") == 1
+
+
+def test_missing_keys_are_told_when_development_mode_is_off(run_up):
+    status, said = run_up(DEBUG="off")
+    assert status == 1
+    assert said.startswith(
+        "Cannot start: DEBUG is off, and SECRET_KEY, SECRET_KEYS, ALLOWED_HOSTS must then be set"
+    )
+
+
+def test_a_folder_that_cannot_be_made_is_told(run_up):
+    status, said = run_up(DATA_DIR="/proc/nowhere")
+    assert status == 1
+    assert said == "Cannot start: No such file or directory: /proc/nowhere\n"
