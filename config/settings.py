@@ -125,8 +125,14 @@ DATABASES = {"default": env.db("DATABASE_URL", embedded.database_url(DATA_DIR))}
 DATABASES["default"] |= {
     "CONN_MAX_AGE": None,
     "CONN_HEALTH_CHECKS": True,
-    # Rows are due by the database's clock and leases end by it; see deliveries/claims.py.
-    "OPTIONS": DATABASES["default"].get("OPTIONS", {}) | {"connect_timeout": 2},
+    "OPTIONS": {
+        "connect_timeout": 2,
+        # A host that is gone is noticed after so many milliseconds, not after a quarter of an hour.
+        "tcp_user_timeout": 5000,
+        # A process that is frozen in the middle of a transaction lets go of its locks.
+        "options": "-c idle_in_transaction_session_timeout=10s",
+    }
+    | DATABASES["default"].get("OPTIONS", {}),
 }
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 

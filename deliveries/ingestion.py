@@ -1,5 +1,6 @@
 """Accept one request: verify, filter, store, wake. Both doors of POST /ingest lead here."""
 
+import time
 import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -16,6 +17,9 @@ from subscriptions.models import Subscription, new_id
 from subscriptions.problems import Problem, unavailable
 
 SIGNATURE_HEADER = "X-Webhook-Signature"
+
+# A database that takes longer than this, in seconds, counts as away.
+ANSWER_SECONDS = 1.0
 
 # Rows that one commit carries at most.
 GROUP_SIZE = 256
@@ -137,12 +141,18 @@ def accept(body: bytes, headers: Mapping[str, str]) -> uuid.UUID | None:
 def again_if_disconnected(action: Callable[[], Result]) -> Result:
     """Run `action`, and once more on a new connection if the first turns out to be gone.
 
-    A restarted PostgreSQL leaves dead connections behind, which only show when used.
+    A restarted PostgreSQL leaves dead connections behind, which only show when used. One
+    that does not answer at all is not asked twice.
     """
+    started_at = time.monotonic()
     try:
-        return action()
+        with sql.deadline(ANSWER_SECONDS):
+            return action()
     except (OperationalError, InterfaceError):
         connection.close()
+        if time.monotonic() - started_at >= ANSWER_SECONDS:
+            raise
+    with sql.deadline(ANSWER_SECONDS):
         return action()
 
 

@@ -247,3 +247,43 @@ class DeliveryAttempt(models.Model):
     def hint(self) -> str | None:
         """What the owner of the receiver may do about this outcome, in words."""
         return None if self.error_class is None else HINTS[self.error_class]
+
+
+class HeartbeatQuerySet(models.QuerySet["Heartbeat"]):
+    def beat(self, kind: str, name: str) -> None:
+        """Note that the process `name` is alive now, by the database's clock."""
+        self.bulk_create(
+            [self.model(name=name, kind=kind, seen_at=Now())],
+            update_conflicts=True,
+            unique_fields=["name"],
+            update_fields=["kind", "seen_at"],
+        )
+
+    def fresh_kinds(self, age: timedelta) -> set[str]:
+        """Return the kinds of process that have been heard of within `age`."""
+        return set(self.filter(seen_at__gt=Now() - age).values_list("kind", flat=True))
+
+    def forget(self, age: timedelta) -> int:
+        """Delete what has not been heard of for `age`; return how many."""
+        return self.filter(seen_at__lte=Now() - age).delete()[0]
+
+
+class Heartbeat(models.Model):
+    """A process that says it is alive. RQ's own registry forgets after a restart of Redis."""
+
+    class Kind(models.TextChoices):
+        WORKER = "worker"
+        MAINTENANCE = "maintenance"
+        SCHEDULER = "scheduler"
+
+    name = models.CharField(primary_key=True, max_length=255)
+    kind = models.CharField(max_length=11, choices=Kind)
+    seen_at = models.DateTimeField()
+
+    objects = HeartbeatQuerySet.as_manager()
+
+    class Meta:
+        db_table = "heartbeats"
+
+    def __str__(self) -> str:
+        return f"{self.kind} {self.name}"

@@ -8,10 +8,11 @@ from uuid import UUID
 from django.db import transaction
 
 from deliveries import queue, sql
-from deliveries.models import WebhookRequest, WebhookRequestQuerySet
+from deliveries.models import Heartbeat, WebhookRequest, WebhookRequestQuerySet
 
 # Rows per transaction: short enough that nobody waits for it.
 PURGE_BATCH = 1_000
+FORGET_PROCESSES_AFTER = timedelta(days=1)
 REPLAY_BATCH = 500
 
 Progress = Callable[[int], None]
@@ -117,6 +118,7 @@ def purge(
     if set(statuses) == set(SETTLED_STATUSES):
         while sql.run(PURGE_EVENTS, parameters):
             continue
+        Heartbeat.objects.forget(FORGET_PROCESSES_AFTER)
     return purged
 
 

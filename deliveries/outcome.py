@@ -41,7 +41,8 @@ HINTS = {
 class Outcome:
     """One finished call. Times are in milliseconds; a phase that did not happen is None.
 
-    `error` is None exactly when the receiver answered 2xx.
+    `error` is None exactly when the receiver answered 2xx. A status may come with an
+    error all the same: an answer that was begun and not finished in time is a timeout.
     """
 
     error: ErrorClass | None

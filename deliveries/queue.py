@@ -16,7 +16,7 @@ from typing import Any
 
 import redis
 from django.conf import settings
-from django.db import connection
+from django.db import Error, connection
 from rq import Queue, SimpleWorker
 from rq.exceptions import StopRequested
 from rq.job import Job as RQJob
@@ -32,6 +32,8 @@ MAINTENANCE = "maintenance"
 
 DELIVER_DUE = "deliveries.tasks.deliver_due"
 PURGE = "deliveries.tasks.purge"
+BEAT_MAINTENANCE = "deliveries.tasks.beat_maintenance"
+BEAT_SCHEDULER = "deliveries.tasks.beat_scheduler"
 PURGE_HOUR = 3  # UTC, every day
 
 # Wake-ups within one process go to Redis together, at most once in this time.
@@ -52,6 +54,7 @@ MAINTENANCE_TIMEOUT_SECONDS = 3600
 
 # An idle worker looks for due requests by itself this often, should the clock be dead.
 IDLE_LOOK_SECONDS = 5
+IDLE_TASKS = {DELIVERIES: DELIVER_DUE, MAINTENANCE: BEAT_MAINTENANCE}
 
 
 class Job(RQJob):
@@ -147,6 +150,14 @@ def take_wake_ups() -> bool:
     return bool(job_ids)
 
 
+def is_redis_there() -> bool:
+    """Return whether Redis answers, within a quarter of a second."""
+    try:
+        return bool(_redis().ping())
+    except redis.RedisError:
+        return False
+
+
 def _redis() -> redis.Redis:
     """Return this module's own connection, which gives up soon instead of trying for seconds."""
     global _connection
@@ -187,14 +198,14 @@ class Worker(SimpleWorker):
         return self._shutdown_requested_date is not None
 
     def heartbeat(self, timeout: int | None = None, pipeline: Any = None) -> None:
-        if pipeline is None and self.get_state() == WorkerStatus.IDLE and DELIVERIES in self.queue_names():
+        if pipeline is None and self.get_state() == WorkerStatus.IDLE:
             self._look()
         super().heartbeat(timeout, pipeline=pipeline)
 
     def _look(self) -> None:
         self._is_looking = True
         try:
-            look_for_due()
+            look_around(self.queue_names()[0])
         finally:
             self._is_looking = False
         if self._stop_requested:
@@ -230,16 +241,21 @@ class Worker(SimpleWorker):
 _looked_at = 0.0
 
 
-def look_for_due() -> None:
-    """Deliver what is due without a job, at most every `IDLE_LOOK_SECONDS`."""
+def look_around(queue_name: str) -> None:
+    """Do what an idle worker does by itself, without a job, at most every `IDLE_LOOK_SECONDS`."""
     global _looked_at
     if time.monotonic() - _looked_at < IDLE_LOOK_SECONDS - 1:
         return
     _looked_at = time.monotonic()
+    run_outliving_the_database(IDLE_TASKS[queue_name])
+
+
+def run_outliving_the_database(task: str) -> None:
+    """Run one of deliveries.tasks in this process; a database that is away only costs a line in the log."""
     try:
-        import_attribute(DELIVER_DUE)()
-    except Exception:  # the worker has to outlive a database that is away
-        logger.exception("looking for due requests failed")
+        import_attribute(task)()
+    except Error as error:
+        logger.warning("the database is away", extra={"task": task, "reason": str(error)})
         connection.close()
 
 
@@ -278,6 +294,7 @@ class Scheduler(RQScheduler):  # type: ignore[misc]
     job_class = Job
 
     def enqueue_jobs(self) -> Any:
+        run_outliving_the_database(BEAT_SCHEDULER)
         self.register_periodic_jobs()
         return super().enqueue_jobs()
 

@@ -11,6 +11,17 @@ from subscriptions.event_types import MAX_LENGTH
 ERROR_CHOICES = [(error.value, error.value) for error in ErrorClass]
 
 
+class ReadinessSerializer(serializers.Serializer[Any]):
+    """Each part is `ok`, or what is wrong with it."""
+
+    database = serializers.CharField()
+    redis = serializers.CharField()
+    workers = serializers.CharField()
+    maintenance = serializers.CharField()
+    scheduler = serializers.CharField()
+    oldest_due_seconds = serializers.FloatField(allow_null=True)
+
+
 class IngestSerializer(serializers.Serializer[Any]):
     """An event for one subscription. `body` is any JSON; its bytes are delivered untouched."""
 

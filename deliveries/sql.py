@@ -5,12 +5,19 @@ leaves the server to plan anew every time. The statements of claims and ingestio
 constant and large, so they go to psycopg's server-side binding.
 """
 
-from collections.abc import Mapping
+import contextlib
+import os
+import socket
+import threading
+import time
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import psycopg
 from django.db import connection
 from psycopg.rows import tuple_row
+
+WATCH_SECONDS = 0.1
 
 
 def run(statement: str, parameters: Mapping[str, Any]) -> list[tuple[Any, ...]]:
@@ -19,9 +26,61 @@ def run(statement: str, parameters: Mapping[str, Any]) -> list[tuple[Any, ...]]:
     Obeys the transaction that Django has open, if any.
     """
     connection.ensure_connection()
-    with (
-        connection.wrap_database_errors,
-        psycopg.Cursor(connection.connection, row_factory=tuple_row) as cursor,
-    ):
+    with connection.wrap_database_errors, psycopg.Cursor(connection.connection, row_factory=tuple_row) as cursor:
         cursor.execute(statement, parameters, prepare=True, binary=True)
         return cursor.fetchall() if cursor.description else []
+
+
+@contextlib.contextmanager
+def deadline(seconds: float) -> Iterator[None]:
+    """Give what is done on this thread's connection so many seconds, then cut the connection.
+
+    A server that hangs keeps its side of the connection open, and no time limit of its own
+    can end the wait; cut off, the wait ends with an OperationalError.
+    """
+    connection.ensure_connection()
+    descriptor = connection.connection.pgconn.socket
+    key = _watchdog.watch(descriptor, seconds)
+    try:
+        yield
+    finally:
+        _watchdog.release(key)
+
+
+class _Watchdog:
+    """One thread that cuts the connections whose time is over."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._watched: dict[object, tuple[float, int]] = {}
+        self._thread: threading.Thread | None = None
+
+    def watch(self, descriptor: int, seconds: float) -> object:
+        key = object()
+        with self._lock:
+            self._watched[key] = (time.monotonic() + seconds, descriptor)
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._run, name="watchdog", daemon=True)
+                self._thread.start()
+        return key
+
+    def release(self, key: object) -> None:
+        with self._lock:
+            self._watched.pop(key, None)
+
+    def _run(self) -> None:
+        while True:
+            time.sleep(WATCH_SECONDS)
+            with self._lock:
+                for key, (until, descriptor) in list(self._watched.items()):
+                    if time.monotonic() > until:
+                        del self._watched[key]
+                        _cut(descriptor)
+
+
+def _cut(descriptor: int) -> None:
+    with contextlib.suppress(OSError), socket.socket(fileno=os.dup(descriptor)) as duplicate:
+        duplicate.shutdown(socket.SHUT_RDWR)
+
+
+_watchdog = _Watchdog()

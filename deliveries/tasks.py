@@ -1,12 +1,21 @@
 """What the queue runs. Each is harmless when it runs twice, or twice at once."""
 
+import os
+import socket
+import time
+
 from django.conf import settings
-from django.db import connection
+from django.db import Error, connection
 
 from deliveries import operations, queue
 from deliveries.dispatcher import Dispatcher
+from deliveries.models import Heartbeat
+
+# How often a process says that it is alive.
+BEAT_SECONDS = 5.0
 
 _dispatcher: Dispatcher | None = None
+_beaten_at = 0.0
 
 
 def deliver_due() -> int:
@@ -15,6 +24,7 @@ def deliver_due() -> int:
     The dispatcher lives as long as the process, and its connections to receivers with it.
     """
     queue.take_wake_ups()
+    _beat(Heartbeat.Kind.WORKER)
     try:
         return _get_dispatcher().drain()
     except BaseException:
@@ -27,11 +37,37 @@ def purge() -> int:
     return operations.purge(older_than_days=settings.RETENTION_DAYS)
 
 
+def beat_maintenance() -> None:
+    """Say that the maintenance worker is alive."""
+    _beat(Heartbeat.Kind.MAINTENANCE)
+
+
+def beat_scheduler() -> None:
+    """Say that the scheduler is alive."""
+    _beat(Heartbeat.Kind.SCHEDULER)
+
+
+def _beat(kind: str) -> None:
+    global _beaten_at
+    if time.monotonic() - _beaten_at >= BEAT_SECONDS:
+        Heartbeat.objects.beat(kind, f"{socket.gethostname()}:{os.getpid()}")
+        _beaten_at = time.monotonic()
+
+
+def _keep_alive() -> None:
+    """Give the signs of life of a long drain; the dispatcher itself deals with a database that is away."""
+    queue.keep_alive()
+    try:
+        _beat(Heartbeat.Kind.WORKER)
+    except Error:
+        connection.close()
+
+
 def _get_dispatcher() -> Dispatcher:
     global _dispatcher
     if _dispatcher is None:
         _dispatcher = Dispatcher(
-            work_waiting=queue.take_wake_ups, should_stop=queue.is_stopping, keep_alive=queue.keep_alive
+            work_waiting=queue.take_wake_ups, should_stop=queue.is_stopping, keep_alive=_keep_alive
         )
     return _dispatcher
 

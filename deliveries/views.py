@@ -11,11 +11,12 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
-from deliveries import ingestion
+from deliveries import ingestion, readiness
 from deliveries.models import DeliveryAttempt, WebhookRequest
 from deliveries.serializers import (
     AcceptedSerializer,
     IngestSerializer,
+    ReadinessSerializer,
     RequestStatusSerializer,
     SubscriptionStatusSerializer,
 )
@@ -25,6 +26,22 @@ from subscriptions.views import find_subscription
 
 DEFAULT_LIMIT = 50
 MAX_LIMIT = 250
+
+
+class ReadyView(APIView):
+    """Whether every part of the service works, one line each; 503 if one does not."""
+
+    authentication_classes = ()
+    permission_classes = (AllowAny,)
+
+    @extend_schema(
+        operation_id="ready",
+        tags=["health"],
+        responses={200: ReadinessSerializer, 503: ReadinessSerializer},
+    )
+    def get(self, request: Request) -> Response:
+        found = readiness.check()
+        return Response(ReadinessSerializer(found).data, status=200 if found.is_ready else 503)
 
 
 class IngestView(APIView):

@@ -106,13 +106,25 @@ class NewSubscriptionForm(SubscriptionForm):
 @admin.register(Subscription)
 class SubscriptionAdmin(admin.ModelAdmin):
     form = SubscriptionForm
-    list_display = ("shown_target_url", "shown_tenant", "status", "shown_event_types", "created_at")
+    list_display = ("shown_target_url", "shown_tenant", "status", "circuit", "shown_event_types", "created_at")
     list_filter = ("status",)
     show_full_result_count = False
     search_fields = ("target_url", "description", "tenant", "id__exact")
     search_help_text = "Part of a target URL, description or tenant, or a whole id."
-    actions = ("pause", "resume", "disable", "enable")
-    readonly_fields = ("id", "status", "status_reason", "secret_hint", "created_at", "updated_at")
+    actions = ("pause", "resume", "disable", "enable", "open_circuit", "close_circuit")
+    readonly_fields = (
+        "id",
+        "status",
+        "status_reason",
+        "circuit",
+        "circuit_opened_at",
+        "circuit_probe_at",
+        "failing_since",
+        "disable_at",
+        "secret_hint",
+        "created_at",
+        "updated_at",
+    )
 
     new_fields = (
         "target_url",
@@ -123,6 +135,8 @@ class SubscriptionAdmin(admin.ModelAdmin):
         "retry_schedule",
         "timeout_seconds",
         "max_in_flight",
+        "rate_limit",
+        "ordered",
     )
     changeable_fields = tuple(field for field in new_fields if field != "secret")
 
@@ -186,8 +200,18 @@ class SubscriptionAdmin(admin.ModelAdmin):
     def enable(self, request: HttpRequest, queryset: SubscriptionQuerySet) -> None:
         self._report(request, queryset, "Enabled", queryset.enable())
 
+    @admin.action(description="Open the circuit of selected %(verbose_name_plural)s", permissions=["change"])
+    def open_circuit(self, request: HttpRequest, queryset: SubscriptionQuerySet) -> None:
+        self._report(request, queryset, "Opened the circuit of", queryset.open_circuit())
+
+    @admin.action(description="Close the circuit of selected %(verbose_name_plural)s", permissions=["change"])
+    def close_circuit(self, request: HttpRequest, queryset: SubscriptionQuerySet) -> None:
+        # Its own filter would no longer find them once they are closed.
+        chosen = Subscription.objects.filter(id__in=list(queryset.values_list("id", flat=True)))
+        self._report(request, chosen, "Closed the circuit of", chosen.close_circuit())
+
     def _report(self, request: HttpRequest, selected: SubscriptionQuerySet, verb: str, changed: int) -> None:
-        log_action(request, selected, f"Selected to be {verb.lower()}.")
+        log_action(request, selected, f"{verb} this subscription, with others selected or alone.")
         self.message_user(request, f"{verb} {changed} of {selected.count()} selected subscriptions.")
 
 

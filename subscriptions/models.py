@@ -113,17 +113,21 @@ class SubscriptionQuerySet(models.QuerySet["Subscription"]):
 
     def enable(self) -> int:
         """Have the disabled subscriptions among these deliver again; return how many."""
+        disabled = self.filter(status=Subscription.Status.DISABLED)
+        # A clean slate: the failures from before must not disable it again at once.
+        Subscription.objects.filter(id__in=list(disabled.values_list("id", flat=True))).close_circuit()
+        disabled.update(failing_since=None, blocked_until=None)
         return self._move(Subscription.Status.ACTIVE, of=(Subscription.Status.DISABLED,))
 
     def open_circuit(self) -> int:
         """Hold the requests of these until people close the circuit again; return how many were not open."""
-        changed = self.filter(circuit_opened_at=None).update(circuit_opened_at=Now(), circuit_probe_at=None)
         self._forget()
-        return changed
+        return self.filter(circuit_opened_at=None).update(circuit_opened_at=Now(), circuit_probe_at=None)
 
     def close_circuit(self) -> int:
         """Let calls to these through again, with a fresh window; return how many were open."""
-        changed = self.exclude(circuit_opened_at=None).update(
+        self._forget()
+        return self.exclude(circuit_opened_at=None).update(
             circuit_opened_at=None,
             circuit_probe_at=None,
             circuit_trips=0,
@@ -131,8 +135,6 @@ class SubscriptionQuerySet(models.QuerySet["Subscription"]):
             window_calls=0,
             window_failures=0,
         )
-        self._forget()
-        return changed
 
     def _forget(self) -> None:
         for subscription_id in self.values_list("id", flat=True):
@@ -203,9 +205,7 @@ class Subscription(models.Model):
         validators=[MinValueValidator(SLOWEST_RATE), MaxValueValidator(FASTEST_RATE)],
         help_text="Calls per second at most; none means no limit.",
     )
-    ordered = models.BooleanField(
-        default=False, help_text="Deliver strictly one at a time, in order of receipt."
-    )
+    ordered = models.BooleanField(default=False, help_text="Deliver strictly one at a time, in order of receipt.")
     status = models.CharField(max_length=8, choices=Status, default=Status.ACTIVE)
     status_reason = models.CharField(max_length=255, blank=True, default="", editable=False)
 

@@ -5,7 +5,7 @@ from typing import Any
 from rest_framework import serializers
 
 from subscriptions import secrets
-from subscriptions.models import Subscription, validate_secret
+from subscriptions.models import Circuit, Subscription, validate_secret
 
 
 class StrictFieldsMixin:
@@ -24,6 +24,13 @@ class StrictFieldsMixin:
 class SubscriptionSerializer(StrictFieldsMixin, serializers.ModelSerializer[Subscription]):
     """A subscription as everybody may see it: without its secret."""
 
+    circuit = serializers.ChoiceField(
+        choices=Circuit.choices, read_only=True, help_text="Open holds requests; half-open tries one."
+    )
+    disable_at = serializers.DateTimeField(
+        read_only=True, allow_null=True, help_text="When it will be disabled, if nothing but failures goes on."
+    )
+
     class Meta:
         model = Subscription
         fields: tuple[str, ...] = (
@@ -35,13 +42,28 @@ class SubscriptionSerializer(StrictFieldsMixin, serializers.ModelSerializer[Subs
             "retry_schedule",
             "timeout_seconds",
             "max_in_flight",
+            "rate_limit",
+            "ordered",
             "status",
             "status_reason",
+            "circuit",
+            "circuit_probe_at",
+            "failing_since",
+            "disable_at",
             "secret_hint",
             "created_at",
             "updated_at",
         )
-        read_only_fields = ("id", "status", "status_reason", "secret_hint", "created_at", "updated_at")
+        read_only_fields = (
+            "id",
+            "status",
+            "status_reason",
+            "circuit_probe_at",
+            "failing_since",
+            "secret_hint",
+            "created_at",
+            "updated_at",
+        )
 
 
 class NewSubscriptionSerializer(SubscriptionSerializer):

@@ -81,10 +81,10 @@ def test_a_worker_delivers_what_a_wake_up_tells_it_of(make_subscription, make_re
 def test_an_idle_worker_looks_for_due_requests_by_itself(make_subscription, make_request, receiver, monkeypatch):
     monkeypatch.setattr(queue, "_looked_at", -queue.IDLE_LOOK_SECONDS)
     make_request(make_subscription(receiver.url))
-    queue.look_for_due()
+    queue.look_around(queue.DELIVERIES)
     assert len(receiver.arrivals) == 1
     make_request(make_subscription(receiver.url))
-    queue.look_for_due()
+    queue.look_around(queue.DELIVERIES)
     assert len(receiver.arrivals) == 1
 
 
@@ -94,6 +94,7 @@ def test_periodic_jobs_are_registered_once_under_fixed_ids(scheduler, client):
     assert set(client.zrange("rq:scheduler:scheduled_jobs", 0, -1)) == {b"tick", b"purge"}
 
 
+@pytest.mark.django_db
 def test_periodic_jobs_come_back_after_a_flush(scheduler, client):
     scheduler.enqueue_jobs()
     client.flushdb()
