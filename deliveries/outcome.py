@@ -59,6 +59,11 @@ class Outcome:
     def is_success(self) -> bool:
         return self.error is None
 
+    @property
+    def is_answered(self) -> bool:
+        """Whether the status decided the outcome, so that what the answer says can be believed."""
+        return self.error in (None, ErrorClass.HTTP_4XX, ErrorClass.HTTP_5XX, ErrorClass.REDIRECT)
+
     def header(self, name: str) -> str | None:
         """Return the value of the answer's first header called `name`, in any case, or None."""
         wanted = name.lower()

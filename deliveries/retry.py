@@ -53,6 +53,8 @@ def next_attempt(
 
 
 def _disable_reason(outcome: Outcome) -> str | None:
+    if not outcome.is_answered:
+        return None
     if outcome.status_code == GONE:
         return "The receiver answered 410 Gone."
     if _control(outcome) == DISABLE:
@@ -61,13 +63,13 @@ def _disable_reason(outcome: Outcome) -> str | None:
 
 
 def _control(outcome: Outcome) -> str:
-    return (outcome.header(CONTROL_HEADER) or "").strip().lower()
+    return (outcome.header(CONTROL_HEADER) or "").lower() if outcome.is_answered else ""
 
 
 def _retry_after(outcome: Outcome, now: datetime) -> float:
     """Return the seconds that the receiver asked for (RFC 9110, 10.2.3); 0 if it did not, or not sensibly."""
-    text = (outcome.header("retry-after") or "").strip()
-    if outcome.status_code not in RETRY_AFTER_STATUSES or not text:
+    text = outcome.header("retry-after")
+    if not outcome.is_answered or outcome.status_code not in RETRY_AFTER_STATUSES or not text:
         return 0
     if text.isascii() and text.isdecimal():
         return min(float(text[:12]), LONGEST_RETRY_AFTER_SECONDS)

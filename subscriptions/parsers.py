@@ -6,7 +6,10 @@ from typing import IO, Any
 import msgspec
 from django.conf import settings
 from rest_framework.exceptions import ParseError, UnsupportedMediaType
+from rest_framework.negotiation import BaseContentNegotiation
 from rest_framework.parsers import BaseParser
+from rest_framework.request import Request
+from rest_framework.utils.mediatypes import media_type_matches
 
 from subscriptions.problems import Problem
 
@@ -29,6 +32,17 @@ class StrictJSONParser(BaseParser):
         headers = context["request"].headers
         check_headers(media_type or "", headers.get("Content-Encoding", ""))
         return parse_json(read_body(stream, headers.get("Content-Length", "")))
+
+
+class JSONOnly(BaseContentNegotiation):
+    """Answer in JSON whatever the caller's Accept says: there is nothing else to choose from."""
+
+    def select_parser(self, request: Request, parsers: Any) -> Any:
+        given = request.content_type or ""
+        return next((parser for parser in parsers if media_type_matches(parser.media_type, given)), None)
+
+    def select_renderer(self, request: Request, renderers: Any, format_suffix: str | None = None) -> Any:
+        return renderers[0], renderers[0].media_type
 
 
 def check_headers(content_type: str, content_encoding: str) -> None:

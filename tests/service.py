@@ -103,10 +103,17 @@ class Service:
 
     def manage(self, *arguments: str) -> str:
         """Run a command of manage.py and return what it printed."""
+        return self._run("manage.py", *arguments)
+
+    def run_module(self, module: str) -> str:
+        """Run a module with the service's settings and return what it printed."""
+        return self._run("-m", module).strip()
+
+    def _run(self, *arguments: str) -> str:
         result = subprocess.run(
-            [sys.executable, "manage.py", *arguments],
+            [sys.executable, *arguments],
             cwd=BASE_DIR,
-            env=self.environment,
+            env=self.environment | {"DJANGO_SETTINGS_MODULE": "config.settings"},
             capture_output=True,
             text=True,
             check=False,

@@ -56,6 +56,39 @@ class Bench:
             answers = [session.post(f"{self.service.url}/subscriptions", json=body) for _ in range(SUBSCRIPTIONS)]
         self.subscription_ids = [answer.json()["id"] for answer in answers]
 
+    def subscribe(self, target_url: str) -> str:
+        """Make one more subscription, which the load does not use."""
+        body = {"target_url": target_url, "secret": SECRET}
+        return str(requests.post(f"{self.service.url}/subscriptions", json=body, timeout=10).json()["id"])
+
+    def store(self, subscription_id: str, count: int, *, due: bool = False) -> None:
+        """Store `count` requests of 1 KB, due now or held back until `release`."""
+        self.service.query(
+            """
+            INSERT INTO webhook_requests (id, subscription_id, event_type, payload, next_attempt_at)
+            SELECT gen_random_uuid(), %(id)s, 'invoice.paid', convert_to(repeat('x', %(size)s), 'UTF8'),
+                CASE WHEN %(due)s THEN now() ELSE now() + interval '1 hour' END
+            FROM generate_series(1, %(count)s)
+            """,
+            {"id": subscription_id, "size": PAYLOAD_BYTES, "count": count, "due": due},
+        )
+
+    def release(self) -> None:
+        self.service.query("UPDATE webhook_requests SET next_attempt_at = now()")
+
+    def count_pending(self, *subscription_ids: str) -> int:
+        statement = """
+            SELECT count(*) AS n FROM webhook_requests
+            WHERE status = 'pending' AND subscription_id = ANY(%(ids)s::uuid[])
+        """
+        rows = self.service.query(statement, {"ids": list(subscription_ids)})
+        return int(rows[0]["n"])  # type: ignore[call-overload]
+
+    def percentiles(self, subscription_id: str) -> list[float]:
+        """Return p50, p95 and p99 in milliseconds from received to answered."""
+        statement = LATENCY + " AND a.subscription_id = %(id)s"
+        return self.service.query(statement, {"id": subscription_id})[0]["ms"]  # type: ignore[return-value]
+
     def calls(self) -> Iterator[load.Call]:
         return load.ingest_calls(self.service.url, self.subscription_ids, secret=SECRET, size=PAYLOAD_BYTES)
 
@@ -88,18 +121,11 @@ def bench_drain(bench: Bench) -> None:
     worker = bench.service.start("worker")
     for _ in range(ROUNDS):
         bench.prepare()
-        bench.service.query(
-            """
-            INSERT INTO webhook_requests (id, subscription_id, event_type, payload, next_attempt_at)
-            SELECT gen_random_uuid(), s.id, 'invoice.paid', convert_to(repeat('x', %(size)s), 'UTF8'),
-                now() + interval '1 hour'
-            FROM subscriptions AS s, generate_series(1, %(each)s)
-            """,
-            {"size": PAYLOAD_BYTES, "each": DRAINED // SUBSCRIPTIONS},
-        )
+        for subscription_id in bench.subscription_ids:
+            bench.store(subscription_id, DRAINED // SUBSCRIPTIONS)
         bench.service.query("VACUUM ANALYZE webhook_requests")
         cpu_before = cpu_seconds(worker)
-        bench.service.query("UPDATE webhook_requests SET next_attempt_at = now()")
+        bench.release()
         released_at = time.monotonic()
         bench.wait_until_settled()
         seconds = time.monotonic() - released_at
@@ -163,34 +189,62 @@ def bench_memory(bench: Bench) -> None:
 def bench_cache(bench: Bench) -> None:
     """GET /subscriptions/{id}: the cached look-up against the query, alone and end to end."""
     bench.prepare()
-    print(bench.service.manage("shell", "--no-imports", "--verbosity", "0", "--command", CACHE_PROGRAM).strip())
+    print(bench.service.run_module("tests.benchmarks.cache"))
 
 
-CACHE_PROGRAM = """
-import time, statistics
-from rest_framework.test import APIRequestFactory
-from subscriptions import cache
-from subscriptions.models import Subscription
-from subscriptions.views import SubscriptionView
-some_id = Subscription.objects.values_list("id", flat=True)[0]
-view = SubscriptionView.as_view()
-request = APIRequestFactory().get("/")
-def seconds_of(action, forget):
-    times = []
-    for _ in range(2000):
-        if forget:
-            cache.clear()
-        started = time.perf_counter()
-        action()
-        times.append(time.perf_counter() - started)
-    return statistics.median(times)
-look_up = lambda: Subscription.objects.cached(some_id)
-whole = lambda: view(request, subscription_id=some_id).render()
-for name, action in (("look-up", look_up), ("whole view", whole)):
-    uncached, cached = seconds_of(action, True), seconds_of(action, False)
-    ratio = uncached / cached
-    print(f"cache           {name}: {uncached * 1e6:.0f} µs queried, {cached * 1e6:.1f} µs cached, {ratio:.1f} times")
-"""
+def bench_fair(bench: Bench) -> None:
+    """5,000 due for a receiver that hangs 10 s, 50 for a healthy one: how long the healthy ones take."""
+    latencies = []
+    with worker_running(bench), hanging_receiver() as hanging_url:
+        for _ in range(ROUNDS):
+            bench.prepare()
+            healthy, hanging = bench.subscription_ids[0], bench.subscribe(hanging_url)
+            bench.store(hanging, 5_000)
+            bench.release()
+            time.sleep(1)
+            bench.store(healthy, 50, due=True)
+            while bench.count_pending(healthy):
+                time.sleep(0.01)
+            latencies.append(bench.percentiles(healthy))
+    p50, p95, p99 = (median([each[index] for each in latencies]) for index in range(3))
+    show("fair", f"healthy p50 {p50:.0f}, p95 {p95:.0f}, p99 {p99:.0f} ms", [], "beside 5,000 due that hang 10 s")
+
+
+def bench_sustained_beside_hanging(bench: Bench) -> None:
+    """The sustained load again, with 5,000 due for a receiver that hangs."""
+    rates = []
+    with worker_running(bench), hanging_receiver() as hanging_url:
+        for _ in range(ROUNDS):
+            bench.prepare()
+            hanging = bench.subscribe(hanging_url)
+            bench.store(hanging, 5_000, due=True)
+            started_at = time.monotonic()
+            result = load.run(bench.calls(), seconds=6, connections=32)
+            while bench.count_pending(*bench.subscription_ids):
+                time.sleep(0.02)
+            rates.append(result.answers / (time.monotonic() - started_at))
+    show("sustained", f"{median(rates):,.0f} events/s to settled", rates, "beside 5,000 due that hang 10 s")
+
+
+def bench_shapes(bench: Bench) -> None:
+    """One claim of 500: of 1,000,000 pending over 10,000 subscriptions, and beside one with 1,000,000 due."""
+    bench.prepare()
+    print(bench.service.run_module("tests.benchmarks.shapes"))
+
+
+def bench_hanging_memory(bench: Bench) -> None:
+    """Resident memory of a worker with 2,000 calls hanging at once."""
+    bench.prepare()
+    with hanging_receiver() as hanging_url:
+        for _ in range(70):
+            bench.store(bench.subscribe(hanging_url), 32, due=True)
+        worker = bench.service.start("worker", WORKER_CONCURRENCY="2000")
+        in_flight = "SELECT 1 FROM webhook_requests WHERE lease_token IS NOT NULL OFFSET 1999 LIMIT 1"
+        while not bench.service.query(in_flight):
+            time.sleep(0.05)
+        print(f"memory          worker: {rss_megabytes(worker.pid):.0f} MB with 2,000 calls hanging", flush=True)
+        worker.kill()
+
 
 PARTS: dict[str, Callable[[Bench], None]] = {
     "ingest": bench_ingest,
@@ -198,7 +252,11 @@ PARTS: dict[str, Callable[[Bench], None]] = {
     "sustained": bench_sustained,
     "paced": bench_paced,
     "idle": bench_idle,
+    "fair": bench_fair,
+    "beside": bench_sustained_beside_hanging,
+    "shapes": bench_shapes,
     "memory": bench_memory,
+    "hanging": bench_hanging_memory,
     "cache": bench_cache,
 }
 
@@ -219,12 +277,7 @@ def running_bench(folder: Path) -> Iterator[Bench]:
     with contextlib.ExitStack() as stack:
         stack.callback(embedded.start_postgresql(folder).stop)
         stack.callback(embedded.start_redis(folder).stop)
-        sink = subprocess.Popen([sys.executable, "-m", "tests.benchmarks.sink"], stdout=subprocess.PIPE, text=True)
-        stack.callback(sink.wait)
-        stack.callback(sink.terminate)
-        assert sink.stdout is not None
-        stack.callback(sink.stdout.close)
-        sink_url = f"http://127.0.0.1:{sink.stdout.readline().strip()}/"
+        sink_url = f"http://127.0.0.1:{stack.enter_context(background_program('tests.benchmarks.sink'))}/"
         made = stack.enter_context(
             service(
                 folder,
@@ -247,6 +300,26 @@ def worker_running(bench: Bench) -> Iterator[Running]:
         yield worker
     finally:
         worker.stop()
+
+
+@contextlib.contextmanager
+def hanging_receiver() -> Iterator[str]:
+    """Run a receiver that answers after 10 seconds; yield its URL."""
+    with background_program("tests.benchmarks.sink", "10") as line:
+        yield f"http://127.0.0.1:{line}/"
+
+
+@contextlib.contextmanager
+def background_program(module: str, *arguments: str) -> Iterator[str]:
+    """Run a module until the end of the block; yield the first line that it printed."""
+    with subprocess.Popen(
+        [sys.executable, "-m", module, *arguments], stdout=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None
+        try:
+            yield process.stdout.readline().strip()
+        finally:
+            process.terminate()
 
 
 def sink_limit(bench: Bench) -> float:

@@ -1,15 +1,20 @@
-"""A fast receiver: reads a POST, answers 200, counts. Prints its port, then runs until it is ended."""
+"""A fast receiver: reads a POST and answers 200, at once or after as many seconds as it is told.
+
+Prints its port, then runs until it is ended.
+"""
 
 import asyncio
 import re
+import sys
 
 ANSWER = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nContent-Type: text/plain\r\n\r\nok"
+DELAY_SECONDS = float(sys.argv[1]) if len(sys.argv) > 1 else 0.0
 LENGTH = re.compile(rb"content-length:\s*(\d+)", re.IGNORECASE)
 
 
 class Sink(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self.transport = transport
+        self.transport: asyncio.Transport = transport  # type: ignore[assignment]
         self.buffer = b""
 
     def data_received(self, data: bytes) -> None:
@@ -20,7 +25,10 @@ class Sink(asyncio.Protocol):
             if len(self.buffer) < total:
                 return
             self.buffer = self.buffer[total:]
-            self.transport.write(ANSWER)  # type: ignore[attr-defined]
+            if DELAY_SECONDS:
+                asyncio.get_running_loop().call_later(DELAY_SECONDS, self.transport.write, ANSWER)
+            else:
+                self.transport.write(ANSWER)
 
 
 async def main() -> None:

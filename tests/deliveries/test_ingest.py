@@ -513,3 +513,11 @@ def test_it_answers_503_while_the_database_is_away_and_then_202(
 
     assert post_ingest(ingest_body(subscription.id)).status == 202
     assert WebhookRequest.objects.count() == 1
+
+
+@pytest.mark.parametrize("member", ['"event_type": "a"', '"body": 2', '"body": "x"', '"event\\u005ftype": "a"'])
+def test_it_refuses_a_member_that_is_given_twice(post_ingest, make_subscription, member):
+    body = ingest_body(make_subscription().id, body='{"quoted": "\\"text\\""}')[:-1] + f", {member}}}".encode()
+    answer = post_ingest(body)
+    assert (answer.status, answer.json()["code"]) == (400, "duplicate_member")
+    assert not WebhookRequest.objects.exists()

@@ -143,6 +143,13 @@ def test_the_receiver_may_ask_to_be_disabled(value):
     assert decide(answered(200, webhook_delivery=value)) == Decision(delivered=True, disable_reason=reason)
 
 
+@pytest.mark.parametrize("error", [ErrorClass.TIMEOUT, ErrorClass.PROTOCOL, ErrorClass.RESET])
+def test_it_does_not_believe_an_answer_that_did_not_decide(error):
+    lines = "HTTP/1.1 410 Gone\r\nwebhook-delivery: disable\r\nRetry-After: 3000"
+    outcome = Outcome(error=error, status_code=410, response_ms=1, response_headers=lines)
+    assert decide(outcome) == Decision(delivered=False, delay_seconds=120)
+
+
 def test_the_receiver_may_give_up_on_one_request():
     assert decide(answered(500, webhook_delivery="abort-message")) == Decision(delivered=False)
     assert decide(answered(200, webhook_delivery="abort-message")) == Decision(delivered=True)

@@ -278,3 +278,9 @@ def test_it_never_fails_whatever_is_sent(caller, body, content_type, query):
     for method, path in (("POST", "/subscriptions"), ("POST", "/ingest"), ("GET", "/health")):
         answer = caller.send(method, f"{path}?{query}", body, Content_Type=content_type)
         assert answer.status in (200, 400, 401, 404, 415)
+
+
+@pytest.mark.parametrize("query", ["", "?format=xml"])
+def test_it_answers_json_whatever_the_caller_accepts(client, query):
+    answer = client.get(f"/health{query}", headers={"Accept": "text/plain"})
+    assert (answer.status_code, answer.json()) == (200, {"status": "ok"})

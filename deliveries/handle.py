@@ -1,0 +1,235 @@
+"""One libcurl handle: it makes one call after the other, and says what came of each.
+
+A call sends its request at most once. When a kept connection dies before a byte of the
+answer came, libcurl sends the request again on another one, although the receiver may
+have read it and worked on it: two arrivals in one attempt. So a kept connection is looked
+at right before it is used; if it is dead, nothing has been sent, and the call starts again
+on a new one. From then on the request may have left, and a second sending is refused: the
+call ends as `reset`. That costs an attempt also when the receiver closed an idle connection
+at the very moment the request was on its way, for which there is no proof; the bounded
+idle time keeps that rare.
+
+How a call ended, in this order: out of time is `timeout`, whatever was read before. Once
+the head of an answer (not 1xx) is complete, its status decides, also when the rest was cut
+by us, by the receiver or by broken framing: a receiver that said 2xx has taken the request.
+Otherwise the error decides, and a head over the limit is `protocol`.
+"""
+
+import logging
+import socket
+from collections.abc import Iterable
+from dataclasses import dataclass
+from ipaddress import ip_address
+from typing import Any
+
+import pycurl
+
+from deliveries.answer import Answer
+from deliveries.connections import Connections, Ends
+from deliveries.outcome import ErrorClass, Outcome, error_of_status
+from subscriptions.addresses import Network, is_allowed_address
+
+logger = logging.getLogger(__name__)
+
+# Many servers close a connection that was idle for 5 s (Node, Apache, Uvicorn); one that
+# is not used after 4 s does not meet that closing half-way.
+MAX_IDLE_SECONDS = 4
+
+# libcurl takes this much memory for each call in flight, and 64 KB unless told.
+UPLOAD_BUFFER_BYTES = 16_384
+
+# A handle that waits for its next call does not hold on to a longer payload.
+MAX_HELD_BYTES = 4_096
+
+# Lower ones are interim answers, after which the real one is still to come.
+LOWEST_FINAL_STATUS = 200
+
+_REFUSED_SOCKET: int = pycurl.SOCKET_BAD
+_SEND_REQUEST: int = pycurl.PREREQFUNC_OK
+_HOLD_REQUEST: int = pycurl.PREREQFUNC_ABORT
+
+_ERRORS = {
+    pycurl.E_OK: ErrorClass.RESET,  # the connection ended within the head
+    pycurl.E_COULDNT_RESOLVE_HOST: ErrorClass.DNS,
+    pycurl.E_COULDNT_CONNECT: ErrorClass.CONNECT,
+    pycurl.E_OPERATION_TIMEDOUT: ErrorClass.TIMEOUT,
+    pycurl.E_SSL_CONNECT_ERROR: ErrorClass.TLS,
+    pycurl.E_PEER_FAILED_VERIFICATION: ErrorClass.TLS,
+    pycurl.E_SSL_CERTPROBLEM: ErrorClass.TLS,
+    pycurl.E_SSL_CIPHER: ErrorClass.TLS,
+    pycurl.E_SSL_ISSUER_ERROR: ErrorClass.TLS,
+    pycurl.E_SSL_INVALIDCERTSTATUS: ErrorClass.TLS,
+    pycurl.E_SEND_ERROR: ErrorClass.RESET,
+    pycurl.E_RECV_ERROR: ErrorClass.RESET,
+    pycurl.E_GOT_NOTHING: ErrorClass.RESET,
+    pycurl.E_PARTIAL_FILE: ErrorClass.RESET,
+    # No receiver's doing.
+    pycurl.E_URL_MALFORMAT: ErrorClass.INTERNAL,
+    pycurl.E_FAILED_INIT: ErrorClass.INTERNAL,
+    pycurl.E_OUT_OF_MEMORY: ErrorClass.INTERNAL,
+    pycurl.E_SSL_CACERT_BADFILE: ErrorClass.INTERNAL,
+}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Call:
+    """One POST to make. `tag` is the caller's own, to know the call by when it is finished."""
+
+    tag: Any
+    url: str
+    headers: list[str]
+    body: bytes
+    timeout_seconds: float
+
+    def check(self) -> None:
+        """Refuse what could smuggle a line into the request; libcurl would send it as it is."""
+        text = "".join(self.headers)
+        if not (text.isascii() and self.url.isascii() and self.url.isprintable() and " " not in self.url):
+            raise ValueError("The URL and the headers of a call are visible ASCII.")
+        if "\r" in text or "\n" in text or "\0" in text:
+            raise ValueError("A header of a call is one line.")
+
+
+class Handle:
+    """A libcurl handle, its callbacks, and how far the call on it is.
+
+    `is_stale` means that the call ended because the connection chosen for it was dead,
+    and is to be begun afresh. What a callback raises, pycurl prints, and takes as a
+    refusal; so they raise nothing that can be foreseen.
+    """
+
+    def __init__(
+        self, connections: Connections, *, user_agent: str, allowed_networks: Iterable[Network], ca_bundle: str
+    ) -> None:
+        self.curl = pycurl.Curl()
+        self.call: Call
+        self.is_stale = False
+        self._is_sent = False
+        self._is_blocked = False
+        self._ending: ErrorClass | None = None
+        self._opened: list[int] = []
+        self._answer = Answer()
+        self._connections = connections
+        self._allowed_networks = tuple(allowed_networks)
+        self._set_options(user_agent, ca_bundle)
+
+    def _set_options(self, user_agent: str, ca_bundle: str) -> None:
+        for option, value in {
+            pycurl.NOSIGNAL: 1,
+            pycurl.PROTOCOLS: pycurl.PROTO_HTTP | pycurl.PROTO_HTTPS,
+            pycurl.FOLLOWLOCATION: 0,
+            pycurl.NOPROXY: "*",
+            pycurl.NETRC: pycurl.NETRC_IGNORED,
+            pycurl.HTTP_VERSION: pycurl.CURL_HTTP_VERSION_1_1,
+            pycurl.CAINFO: ca_bundle,
+            pycurl.SSL_VERIFYPEER: 1,
+            pycurl.SSL_VERIFYHOST: 2,
+            pycurl.USERAGENT: user_agent,
+            pycurl.POST: 1,
+            pycurl.UPLOAD_BUFFERSIZE: UPLOAD_BUFFER_BYTES,
+            pycurl.MAXAGE_CONN: MAX_IDLE_SECONDS,
+            pycurl.OPENSOCKETFUNCTION: self._open_socket,
+            pycurl.PREREQFUNCTION: self._before_request,
+            pycurl.HEADERFUNCTION: self._answer.take_header,
+            pycurl.WRITEFUNCTION: self._answer.take_body,
+        }.items():
+            self.curl.setopt(option, value)
+
+    def begin(self, call: Call) -> None:
+        """Prepare for `call`: all that differs from call to call is set here. Raises ValueError."""
+        call.check()
+        setopt = self.curl.setopt
+        try:
+            setopt(pycurl.URL, call.url)
+            # An empty Expect keeps libcurl from waiting for "100 Continue" before a large body.
+            setopt(pycurl.HTTPHEADER, [*call.headers, "Expect:"])
+            setopt(pycurl.POSTFIELDS, call.body)
+            setopt(pycurl.TIMEOUT_MS, max(1, int(call.timeout_seconds * 1000)))
+            setopt(pycurl.FRESH_CONNECT, 0)
+        except (pycurl.error, TypeError) as error:
+            raise ValueError(f"libcurl refuses this call: {error}") from error
+        self.call = call
+
+    def begin_afresh(self) -> None:
+        """Prepare for the same call again, on a new connection."""
+        self.is_stale = False
+        self.curl.setopt(pycurl.FRESH_CONNECT, 1)
+
+    def end(self) -> None:
+        """Forget the call and its answer."""
+        if len(self.call.body) > MAX_HELD_BYTES:
+            self.curl.setopt(pycurl.POSTFIELDS, b"")
+        del self.call
+        self._answer.clear()
+        self.is_stale = self._is_sent = self._is_blocked = False
+        self._ending = None
+        self._opened.clear()
+
+    def outcome(self, code: int) -> Outcome:
+        """Return what the call came to; `code` is libcurl's word for it."""
+        getinfo = self.curl.getinfo
+        status_code = getinfo(pycurl.RESPONSE_CODE)
+        is_new = bool(self._opened)
+        return Outcome(
+            error=self._error(code, status_code),
+            status_code=status_code if status_code >= LOWEST_FINAL_STATUS else None,
+            response_ms=round(getinfo(pycurl.TOTAL_TIME) * 1000),
+            dns_ms=_ms(getinfo(pycurl.NAMELOOKUP_TIME)) if is_new else None,
+            connect_ms=_ms(getinfo(pycurl.CONNECT_TIME)) if is_new else None,
+            tls_ms=_ms(getinfo(pycurl.APPCONNECT_TIME)) if is_new else None,
+            first_byte_ms=_ms(getinfo(pycurl.STARTTRANSFER_TIME)),
+            response_headers=self._answer.stored_headers(),
+            response_body=bytes(self._answer.body),
+        )
+
+    def _error(self, code: int, status_code: int) -> ErrorClass | None:
+        """Apply the rules at the top of this module."""
+        if code == pycurl.E_OPERATION_TIMEDOUT:
+            return ErrorClass.TIMEOUT
+        if self._answer.is_head_complete and status_code >= LOWEST_FINAL_STATUS:
+            return error_of_status(status_code)
+        if self._ending is not None:
+            return self._ending
+        if self._is_blocked and code == pycurl.E_COULDNT_CONNECT:
+            return ErrorClass.BLOCKED_ADDRESS
+        return _ERRORS.get(code, ErrorClass.PROTOCOL)
+
+    def _open_socket(self, purpose: int, address: Any) -> int:
+        """Judge the address that is about to be connected; libcurl tries the next one if it is refused."""
+        if self._is_sent:
+            self._ending = ErrorClass.RESET
+            return _REFUSED_SOCKET
+        if not self._is_allowed(purpose, address):
+            self._is_blocked = True
+            return _REFUSED_SOCKET
+        try:
+            # The descriptor is libcurl's from here.
+            descriptor = socket.socket(address.family, address.socktype, address.protocol).detach()
+        except OSError:
+            logger.exception("a socket cannot be opened")
+            self._ending = ErrorClass.INTERNAL
+            return _REFUSED_SOCKET
+        self._opened.append(descriptor)
+        return descriptor
+
+    def _is_allowed(self, purpose: int, address: Any) -> bool:
+        if purpose != pycurl.SOCKTYPE_IPCXN or not isinstance(address.addr, tuple):
+            return False
+        return is_allowed_address(ip_address(address.addr[0]), self._allowed_networks)
+
+    def _before_request(self, *ends: Any) -> int:
+        """Let the request out on this connection, if it is the first time and the connection lives."""
+        if self._is_sent:
+            self._ending = ErrorClass.RESET
+            return _HOLD_REQUEST
+        if self._opened:
+            self._connections.note(Ends(*ends), self._opened)
+        elif not self._connections.can_be_reused(Ends(*ends)):
+            self.is_stale = True
+            return _HOLD_REQUEST
+        self._is_sent = True
+        return _SEND_REQUEST
+
+
+def _ms(seconds: float) -> int | None:
+    return round(seconds * 1000) if seconds > 0 else None

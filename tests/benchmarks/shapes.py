@@ -1,0 +1,86 @@
+"""How long one claim of 500 takes where it matters: run by the benchmark, on its own database."""
+
+import statistics
+import time
+
+import django
+from django.db import connection
+
+django.setup()
+
+from deliveries import claims  # noqa: E402 - the apps have to be loaded first
+
+SUBSCRIPTIONS = """
+INSERT INTO subscriptions (
+    id, tenant, description, target_url, event_types, secret, secret_hint, retry_schedule, timeout_seconds,
+    max_in_flight, status, status_reason, ordered, rate_times, rate_counts, window_calls, window_failures,
+    circuit_trips, circuit_opened_at, circuit_probe_at
+)
+SELECT
+    gen_random_uuid(), '', '', 'http://127.0.0.1:9/', '{}', 'x', 'x', '{1}', 15, 32, 'active', '', false,
+    '{}', '{}', 0, 0, 0,
+    CASE WHEN n %% 4 = 0 THEN now() END, CASE WHEN n %% 4 = 0 THEN now() + interval '1 hour' END
+FROM generate_series(1, %s) AS n
+"""
+
+# Of three subscriptions one waits for a retry.
+REQUESTS = """
+INSERT INTO webhook_requests (id, subscription_id, event_type, payload, next_attempt_at)
+SELECT
+    gen_random_uuid(), s.id, 'a', convert_to(repeat('x', 100), 'UTF8'),
+    CASE WHEN s.n %% 3 = 1 THEN now() + interval '1 hour' ELSE now() END
+FROM (SELECT id, row_number() OVER (ORDER BY id) AS n FROM subscriptions) AS s, generate_series(1, %s)
+"""
+
+# The first subscription in order, with one call at a time, gets a queue of a million.
+GIANT = """
+WITH giant AS (
+    UPDATE subscriptions
+    SET max_in_flight = 1, circuit_opened_at = NULL
+    WHERE id = (SELECT id FROM subscriptions ORDER BY id LIMIT 1)
+    RETURNING id
+)
+INSERT INTO webhook_requests (id, subscription_id, event_type, payload)
+SELECT gen_random_uuid(), giant.id, 'a', 'x' FROM giant, generate_series(1, 1000000)
+"""
+
+
+def main() -> None:
+    fill(10_000, 100)
+    show("1,000,000 pending over 10,000 subscriptions, half of them held or waiting", claim_times(20))
+    fill(100, 100)
+    show("10,000 pending over 100 subscriptions", claim_times(5))
+    fill(100, 100)
+    with connection.cursor() as cursor:
+        cursor.execute(GIANT)
+        cursor.execute("VACUUM ANALYZE webhook_requests")
+    show("the same, beside one subscription with 1,000,000 due", claim_times(5))
+
+
+def fill(subscriptions: int, requests_each: int) -> None:
+    with connection.cursor() as cursor:
+        cursor.execute("TRUNCATE delivery_attempts, webhook_requests, events, subscriptions")
+        cursor.execute(SUBSCRIPTIONS, [subscriptions])
+        cursor.execute(REQUESTS, [requests_each])
+        cursor.execute("VACUUM ANALYZE webhook_requests, subscriptions")
+
+
+def claim_times(count: int) -> str:
+    after = None
+    times, sizes = [], []
+    for _ in range(count):
+        started_at = time.perf_counter()
+        claim = claims.claim(500, after=after)
+        times.append((time.perf_counter() - started_at) * 1000)
+        sizes.append(len(claim.requests))
+        after = claim.stopped_after
+    size = statistics.median(sizes)
+    return f"median {statistics.median(times):.0f}, worst {max(times):.0f} ms for {size:.0f} requests"
+
+
+def show(shape: str, figure: str) -> None:
+    print(f"claim           {shape}: {figure}")
+
+
+if __name__ == "__main__":
+    main()
