@@ -72,6 +72,16 @@ class WebhookRequestQuerySet(models.QuerySet["WebhookRequest"]):
         )
 
 
+    def cancel(self) -> int:
+        """End the pending requests among these untried; return how many.
+
+        A call in flight is not called back: its attempt is logged, and changes nothing.
+        """
+        return self.filter(status=WebhookRequest.Status.PENDING).update(
+            status=WebhookRequest.Status.CANCELED, settled_at=Now(), next_attempt_at=None, lease_token=None
+        )
+
+
 class WebhookRequest(models.Model):
     """One payload for one subscription.
 

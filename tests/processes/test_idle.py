@@ -1,0 +1,44 @@
+"""Idle is idle: with nothing due, the processes together cost next to nothing."""
+
+import os
+import time
+from pathlib import Path
+
+import pytest
+import requests
+
+pytestmark = pytest.mark.processes
+
+OBSERVED_SECONDS = 8
+
+
+def cpu_seconds(pid):
+    children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    own = (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+    return own + sum(cpu_seconds(int(child)) for child in children)
+
+
+def test_idle_processes_cost_next_to_nothing(running, redis_client):
+    for name in ("web", "worker", "maintenance", "scheduler"):
+        running.start(name)
+    deadline = time.monotonic() + 60
+    while requests.get(f"{running.url}/ready", timeout=10).status_code != 200:
+        assert time.monotonic() < deadline, running.logs()
+        time.sleep(0.1)
+
+    def observe():
+        transactions = running.query(
+            "SELECT xact_commit + xact_rollback AS n FROM pg_stat_database WHERE datname = current_database()"
+        )[0]["n"]
+        commands = redis_client.info("stats")["total_commands_processed"]
+        return transactions, commands, sum(cpu_seconds(process.pid) for process in running.running)
+
+    before = observe()
+    time.sleep(OBSERVED_SECONDS)  # the time over which is measured; there is no event to wait for
+    transactions, commands, cpu = (
+        (after - earlier) / OBSERVED_SECONDS for after, earlier in zip(observe(), before, strict=True)
+    )
+    assert transactions <= 10
+    assert commands <= 100
+    assert cpu <= 0.06  # the promise is 0.02 of a core; a busy machine counts its waiting too
