@@ -27,6 +27,7 @@ import pycurl
 from deliveries.answer import Answer
 from deliveries.connections import Connections, Ends
 from deliveries.outcome import ErrorClass, Outcome, error_of_status
+from deliveries.resolver import split_host
 from subscriptions.addresses import Network, is_allowed_address
 
 logger = logging.getLogger(__name__)
@@ -108,6 +109,7 @@ class Handle:
         self._is_blocked = False
         self._ending: ErrorClass | None = None
         self._opened: list[int] = []
+        self._waited_ms = 0
         self._answer = Answer()
         self._connections = connections
         self._allowed_networks = tuple(allowed_networks)
@@ -135,8 +137,12 @@ class Handle:
         }.items():
             self.curl.setopt(option, value)
 
-    def begin(self, call: Call) -> None:
-        """Prepare for `call`: all that differs from call to call is set here. Raises ValueError."""
+    def begin(self, call: Call, *, addresses: list[str] | None = None, waited_seconds: float = 0.0) -> None:
+        """Prepare for `call`: all that differs from call to call is set here. Raises ValueError.
+
+        `addresses` are what the URL's host name was found to have, `waited_seconds` how
+        much of the call's time went into finding out.
+        """
         call.check()
         setopt = self.curl.setopt
         try:
@@ -144,11 +150,13 @@ class Handle:
             # An empty Expect keeps libcurl from waiting for "100 Continue" before a large body.
             setopt(pycurl.HTTPHEADER, [*call.headers, "Expect:"])
             setopt(pycurl.POSTFIELDS, call.body)
-            setopt(pycurl.TIMEOUT_MS, max(1, int(call.timeout_seconds * 1000)))
+            setopt(pycurl.TIMEOUT_MS, max(1, int((call.timeout_seconds - waited_seconds) * 1000)))
+            setopt(pycurl.RESOLVE, _resolve_option(call.url, addresses))
             setopt(pycurl.FRESH_CONNECT, 0)
         except (pycurl.error, TypeError) as error:
             raise ValueError(f"libcurl refuses this call: {error}") from error
         self.call = call
+        self._waited_ms = round(waited_seconds * 1000)
 
     def begin_afresh(self) -> None:
         """Prepare for the same call again, on a new connection."""
@@ -173,8 +181,8 @@ class Handle:
         return Outcome(
             error=self._error(code, status_code),
             status_code=status_code if status_code >= LOWEST_FINAL_STATUS else None,
-            response_ms=round(getinfo(pycurl.TOTAL_TIME) * 1000),
-            dns_ms=_ms(getinfo(pycurl.NAMELOOKUP_TIME)) if is_new else None,
+            response_ms=self._waited_ms + round(getinfo(pycurl.TOTAL_TIME) * 1000),
+            dns_ms=self._waited_ms if is_new else None,
             connect_ms=_ms(getinfo(pycurl.CONNECT_TIME)) if is_new else None,
             tls_ms=_ms(getinfo(pycurl.APPCONNECT_TIME)) if is_new else None,
             first_byte_ms=_ms(getinfo(pycurl.STARTTRANSFER_TIME)),
@@ -229,6 +237,15 @@ class Handle:
             return _HOLD_REQUEST
         self._is_sent = True
         return _SEND_REQUEST
+
+
+def _resolve_option(url: str, addresses: list[str] | None) -> list[str]:
+    """Return what tells libcurl the addresses of the URL's host, so that it does not look for them."""
+    place = split_host(url)
+    if place is None or not addresses:
+        return []
+    listed = ",".join(f"[{address}]" if ":" in address else address for address in addresses)
+    return [f"{place[0]}:{place[1]}:{listed}"]
 
 
 def _ms(seconds: float) -> int | None:

@@ -71,7 +71,6 @@ class WebhookRequestQuerySet(models.QuerySet["WebhookRequest"]):
             error="",
         )
 
-
     def cancel(self) -> int:
         """End the pending requests among these untried; return how many.
 

@@ -21,7 +21,8 @@ import pycurl
 
 from deliveries.connections import Connections
 from deliveries.handle import Call, Handle
-from deliveries.outcome import Outcome
+from deliveries.outcome import ErrorClass, Outcome
+from deliveries.resolver import Resolver, split_host
 from subscriptions.addresses import Network
 
 __all__ = ["Call", "Finished", "Transport"]
@@ -39,9 +40,7 @@ EVENTS_PER_STEP = 256
 # More descriptors than a worker needs; some systems allow a billion.
 MAX_DESCRIPTORS = 65_536
 
-# How the C library asks for names: two questions of 2 s each, in place of 5 s. libcurl looks
-# names up in 20 threads (pycurl cannot set how many), and while all of them wait for silent
-# name servers, no other name is looked up.
+# How the C library asks for names: two questions of 2 s each, in place of 5 s.
 LOOKUP_OPTIONS = "timeout:2 attempts:2"
 
 _WANTED = {
@@ -58,6 +57,15 @@ class Finished:
     outcome: Outcome
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Waiting:
+    """A call whose host name is being looked up."""
+
+    call: Call
+    host: str
+    since: float
+
+
 class Transport:
     """Calls in flight, side by side. Not for use by several threads.
 
@@ -66,13 +74,22 @@ class Transport:
     """
 
     def __init__(
-        self, *, user_agent: str, allowed_networks: Iterable[Network] = (), ca_bundle: str | None = None
+        self,
+        *,
+        user_agent: str,
+        allowed_networks: Iterable[Network] = (),
+        ca_bundle: str | None = None,
+        resolver: Resolver | None = None,
     ) -> None:
         self._user_agent = user_agent
         self._allowed_networks = tuple(allowed_networks)
         self._ca_bundle = certifi.where() if ca_bundle is None else ca_bundle
         self._connections = Connections()
+        self._resolver = resolver or Resolver()
+        self._waiting: list[_Waiting] = []
+        self._refused: list[Finished] = []
         self._epoll = select.epoll()
+        self._epoll.register(self._resolver.fileno(), select.EPOLLIN)
         self._watched: set[int] = set()
         self._deadline: float | None = None
         self._running: dict[pycurl.Curl, Handle] = {}
@@ -86,13 +103,38 @@ class Transport:
 
     @property
     def in_flight(self) -> int:
-        return len(self._running)
+        return len(self._running) + len(self._waiting) + len(self._refused)
 
     def send(self, call: Call) -> None:
         """Start a call; `wait` returns it when it is finished. Raises ValueError for one that cannot be made."""
+        call.check()
+        place = split_host(call.url)
+        if place is None:
+            self._start(call, None, 0.0)
+        else:
+            self._waiting.append(_Waiting(call=call, host=place[0], since=time.monotonic()))
+            self._start_waiting()
+
+    def _start_waiting(self) -> None:
+        """Start the calls whose names have been looked up, and end those whose time is over."""
+        waiting, self._waiting = self._waiting, []
+        for each in waiting:
+            waited = time.monotonic() - each.since
+            addresses = self._resolver.addresses_of(each.host)
+            if addresses:
+                self._start(each.call, addresses, waited)
+            elif addresses is None and waited < each.call.timeout_seconds:
+                self._waiting.append(each)
+            else:
+                outcome = Outcome(
+                    error=ErrorClass.DNS, response_ms=round(waited * 1000), dns_ms=round(waited * 1000)
+                )
+                self._refused.append(Finished(call=each.call, outcome=outcome))
+
+    def _start(self, call: Call, addresses: list[str] | None, waited_seconds: float) -> None:
         handle = self._spare.pop() if self._spare else self._new_handle()
         try:
-            handle.begin(call)
+            handle.begin(call, addresses=addresses, waited_seconds=waited_seconds)
         except ValueError:
             handle.curl.close()
             raise
@@ -104,8 +146,11 @@ class Transport:
         until = time.monotonic() + timeout_seconds
         while True:
             self._step(until)
-            finished = self._collect()
-            if finished or time.monotonic() >= until or not self._running:
+            if self._waiting:
+                self._start_waiting()
+            finished = self._refused + self._collect()
+            self._refused = []
+            if finished or time.monotonic() >= until or not self.in_flight:
                 return finished
 
     def close(self) -> None:
@@ -118,11 +163,15 @@ class Transport:
         self._spare.clear()
         self._multi.close()
         self._epoll.close()
+        self._resolver.close()
 
     def _step(self, until: float) -> None:
         now = time.monotonic()
         wake_at = until if self._deadline is None else min(until, self._deadline)
         for descriptor, _ in self._epoll.poll(max(0.0, wake_at - now), EVENTS_PER_STEP):
+            if descriptor == self._resolver.fileno():
+                self._resolver.clear_event()
+                continue
             # Zero lets libcurl find out by itself what the socket is ready for. An event may
             # be of a socket that was closed in this very loop; libcurl passes over it.
             self._multi.socket_action(descriptor, 0)

@@ -9,6 +9,7 @@ import os
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -19,6 +20,7 @@ import pytest
 
 from deliveries.answer import MAX_HEADER_BYTES, MAX_RESPONSE_BYTES
 from deliveries.outcome import ErrorClass, Outcome
+from deliveries.resolver import Resolver
 from deliveries.transport import Call, Transport
 from subscriptions.addresses import parse_networks
 from tests import certificates
@@ -32,8 +34,11 @@ SHORT_SECONDS = 0.6
 LONG_SECONDS = 10.0
 
 
-def make_transport(networks: str = "127.0.0.0/8 ::1/128", ca_bundle: Path | None = None) -> Transport:
+def make_transport(
+    networks: str = "127.0.0.0/8 ::1/128", ca_bundle: Path | None = None, resolver: Resolver | None = None
+) -> Transport:
     return Transport(
+        resolver=resolver,
         user_agent="tests",
         allowed_networks=parse_networks(networks.split()),
         ca_bundle=None if ca_bundle is None else str(ca_bundle),
@@ -560,12 +565,15 @@ def test_ipv6_is_called_where_it_is_allowed(transport: Transport) -> None:
 
 @pytest.mark.parametrize(("allowed", "blocked"), [("::1", "127.0.0.1"), ("127.0.0.1", "::1")])
 def test_of_several_addresses_only_the_allowed_ones_are_called(allowed: str, blocked: str) -> None:
+    def both() -> Resolver:
+        return Resolver(lambda host: [blocked, allowed])
+
     with hostile.listening_twice(hostile.answers(hostile.OK)) as listeners:
-        with contextlib.closing(make_transport(allowed)) as transport:
-            assert outcome(transport, url_of(listeners[allowed], "localhost")).is_success
+        with contextlib.closing(make_transport(allowed, resolver=both())) as transport:
+            assert outcome(transport, url_of(listeners[allowed], "both.example")).is_success
         listeners[allowed].stop()
-        with contextlib.closing(make_transport(allowed)) as transport:
-            result = outcome(transport, url_of(listeners[allowed], "localhost"))
+        with contextlib.closing(make_transport(allowed, resolver=both())) as transport:
+            result = outcome(transport, url_of(listeners[allowed], "both.example"))
         assert result.error == ErrorClass.BLOCKED_ADDRESS
         assert (listeners[allowed].connections, listeners[blocked].connections) == (1, 0)
 
@@ -620,9 +628,33 @@ def test_a_name_that_does_not_resolve_is_told_from_other_failures(transport: Tra
     assert (result.error, result.connect_ms) == (ErrorClass.DNS, None)
 
 
-def test_names_are_resolved_in_threads_beside_the_calls() -> None:
-    asynchronous_dns = 1 << 7  # CURL_VERSION_ASYNCHDNS
-    assert pycurl.version_info()[4] & asynchronous_dns
+def test_names_that_nobody_answers_for_hold_up_no_other_call() -> None:
+    answered = threading.Event()
+
+    def lookup(host: str) -> list[str]:
+        if host.startswith("silent"):
+            answered.wait(LONG_SECONDS)
+        return ["127.0.0.1"]
+
+    with (
+        listening(hostile.answers(hostile.OK)) as listener,
+        contextlib.closing(make_transport(resolver=Resolver(lookup))) as transport,
+    ):
+        assert outcome(transport, url_of(listener, "known.example")).is_success
+        for number in range(100):
+            transport.send(a_call(url_of(listener, f"silent-{number}.example"), seconds=1))
+        started_at = time.monotonic()
+        for url in (url_of(listener), url_of(listener, "known.example")):
+            transport.send(a_call(url, tag="healthy"))
+        finished = []
+        while len(finished) < 102:
+            finished += transport.wait(2)
+            if [each.call.tag for each in finished] == ["healthy", "healthy"]:
+                assert time.monotonic() - started_at < 0.9
+        errors = [each.outcome.error for each in finished]
+        answered.set()
+    assert errors == [None, None] + [ErrorClass.DNS] * 100
+    assert all(1000 <= each.outcome.response_ms < 2000 for each in finished[2:])
 
 
 # Memory and descriptors
