@@ -143,7 +143,8 @@ RQ_QUEUES = {
         "URL": REDIS_URL,
         "SERIALIZER": "rq.serializers.JSONSerializer",
         "DEFAULT_TIMEOUT": 600,
-        "REDIS_CLIENT_KWARGS": {"socket_keepalive": True, "health_check_interval": 30},
+        # No retries of the client's own: a worker has better things to do while Redis is away.
+        "REDIS_CLIENT_KWARGS": {"socket_keepalive": True, "health_check_interval": 30, "retry": None},
     }
     for name in ("deliveries", "maintenance")
 }

@@ -274,7 +274,8 @@ def run_worker(queue_name: str, *, make_worker: Callable[[], Worker], burst: boo
     """Work on one queue until told to stop, with a new RQ worker whenever one gives up.
 
     RQ ends a worker on many an error, and with exit status 0; a supervisor would have to
-    be told to restart it always.
+    be told to restart it always. While no worker can live, because Redis is away, full or
+    hangs, what is due is looked for all the same.
     """
     while True:
         worker = None
@@ -285,6 +286,7 @@ def run_worker(queue_name: str, *, make_worker: Callable[[], Worker], burst: boo
             logger.warning("the worker lost Redis", extra={"queue": queue_name, "reason": str(error)})
         if burst or (worker is not None and worker.was_told_to_stop):
             return
+        look_around(queue_name)
         time.sleep(REDIS_AWAY_SECONDS)
 
 

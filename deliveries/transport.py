@@ -65,6 +65,10 @@ class _Waiting:
     host: str
     since: float
 
+    @property
+    def ends_at(self) -> float:
+        return self.since + self.call.timeout_seconds
+
 
 class Transport:
     """Calls in flight, side by side. Not for use by several threads.
@@ -167,7 +171,9 @@ class Transport:
 
     def _step(self, until: float) -> None:
         now = time.monotonic()
-        wake_at = until if self._deadline is None else min(until, self._deadline)
+        wake_at = min([until, *(each.ends_at for each in self._waiting)])
+        if self._deadline is not None:
+            wake_at = min(wake_at, self._deadline)
         for descriptor, _ in self._epoll.poll(max(0.0, wake_at - now), EVENTS_PER_STEP):
             if descriptor == self._resolver.fileno():
                 self._resolver.clear_event()

@@ -1,8 +1,10 @@
 """Fixtures that several test modules share. Servers come from tests/plugin.py."""
 
 import json
+import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -29,6 +31,15 @@ def _fresh_process_state() -> Iterator[None]:
         client.flushdb()
     yield
     cache.clear()
+
+
+@pytest.fixture
+def open_folder() -> Iterator[Path]:
+    """A folder that every user can enter, as PostgreSQL's has to when the tests run as root."""
+    with tempfile.TemporaryDirectory(prefix="webhooks-test-") as name:
+        folder = Path(name)
+        folder.chmod(0o755)
+        yield folder
 
 
 @pytest.fixture

@@ -15,10 +15,8 @@ from tests.service import BASE_DIR, connect
 
 
 @pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    for parent in (tmp_path, *tmp_path.parents[:3]):
-        parent.chmod(0o755)  # as root, PostgreSQL runs as another user, who has to get in
-    return tmp_path
+def folder(open_folder: Path) -> Path:
+    return open_folder
 
 
 def test_data_is_kept_between_runs(folder):
@@ -55,6 +53,7 @@ def test_a_long_path_is_no_hindrance(folder):
             assert connection.execute("SELECT 1 AS one").fetchone() == {"one": 1}
     finally:
         server.stop()
+        embedded.socket_folder(deep, "postgresql").rmdir()
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root has folders that PostgreSQL's user cannot enter")

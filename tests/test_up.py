@@ -13,12 +13,12 @@ pytestmark = pytest.mark.processes
 
 
 @pytest.fixture
-def run_up(tmp_path):
+def run_up(open_folder):
     """Run config.up until it ends; returns its exit status and what it said."""
 
     def run(**settings):
         kept = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
-        environment = kept | {"DATA_DIR": str(tmp_path / "data"), "PORT": str(free_port())} | settings
+        environment = kept | {"DATA_DIR": str(open_folder / "data"), "PORT": str(free_port())} | settings
         result = subprocess.run(
             [sys.executable, "-m", "config.up"],
             cwd=BASE_DIR,

@@ -651,10 +651,9 @@ def test_names_that_nobody_answers_for_hold_up_no_other_call() -> None:
             finished += transport.wait(2)
             if [each.call.tag for each in finished] == ["healthy", "healthy"]:
                 assert time.monotonic() - started_at < 0.9
-        errors = [each.outcome.error for each in finished]
         answered.set()
-    assert errors == [None, None] + [ErrorClass.DNS] * 100
-    assert all(1000 <= each.outcome.response_ms < 2000 for each in finished[2:])
+    assert [each.outcome.error for each in finished] == [None, None] + [ErrorClass.DNS] * 100
+    assert {each.outcome.response_ms // 1000 for each in finished[2:]} == {1}
 
 
 # Memory and descriptors
