@@ -25,6 +25,8 @@ from deliveries import sql
 from subscriptions import secrets, signing
 
 # A request whose worker was lost this often in a row is failed: it may be what kills them.
+# Before its last chance it is a suspect, and suspects are tried one at a time in a worker,
+# so that those that only happened to be in flight beside it are not failed with it.
 MAX_LOST_IN_A_ROW = 3
 
 # Subscriptions looked at per walk; a claim walks on until it has enough or is round.
@@ -141,12 +143,12 @@ WITH free AS (
     FROM unnest(%(subscription_ids)s::uuid[]) AS walked (id)
     JOIN subscriptions AS s USING (id)
 ),
-picked AS MATERIALIZED (
+offered AS (
     SELECT
         r.id, r.subscription_id, r.event_id, r.attempt_count, r.trigger, free.lease,
         r.next_attempt_at - free.lease AS leased_at,
         r.lease_token IS NOT NULL AS is_lost,
-        r.lease_token IS NOT NULL AND r.lost_count + 1 >= %(max_lost)s AS is_poison
+        r.lost_count + (r.lease_token IS NOT NULL)::int AS lost_count
     FROM free
     CROSS JOIN LATERAL (
         SELECT * FROM webhook_requests WHERE id = free.expired_id
@@ -164,6 +166,15 @@ picked AS MATERIALIZED (
         ) AS due
     ) AS r
     WHERE free.slots > 0
+),
+picked AS MATERIALIZED (
+    SELECT *, lost_count >= %(max_lost)s AS is_poison
+    FROM (
+        SELECT
+            *, row_number() OVER (PARTITION BY lost_count = %(max_lost)s - 1 ORDER BY leased_at) AS place
+        FROM offered
+    ) AS placed
+    WHERE lost_count <> %(max_lost)s - 1 OR place <= %(suspects)s
     LIMIT %(limit)s
 ),
 lost AS (
@@ -214,14 +225,14 @@ SET
     next_attempt_at = CASE WHEN NOT picked.is_poison THEN statement_timestamp() + picked.lease END,
     lease_token = CASE WHEN NOT picked.is_poison THEN %(token)s::uuid END,
     attempt_count = r.attempt_count + CASE WHEN picked.is_poison THEN 0 ELSE 1 END,
-    lost_count = CASE WHEN picked.is_lost THEN r.lost_count + 1 ELSE r.lost_count END,
+    lost_count = picked.lost_count,
     trigger = CASE WHEN picked.is_lost AND r.trigger = 'initial' THEN 'retry' ELSE r.trigger END
 FROM picked
 LEFT JOIN events ON events.id = picked.event_id
 WHERE r.id = picked.id AND r.status = 'pending' AND r.next_attempt_at <= statement_timestamp()
 RETURNING
     r.id, r.subscription_id, r.event_type, coalesce(r.payload, events.payload), r.attempt_count, r.trigger,
-    r.failure_count, picked.is_poison
+    r.failure_count, picked.is_poison, picked.lost_count
 """
 
 
@@ -252,8 +263,14 @@ class ClaimedRequest:
     attempt_number: int
     trigger: str
     failure_count: int
+    lost_count: int
     lease_token: uuid.UUID
     claimed_at: datetime
+
+    @property
+    def is_suspect(self) -> bool:
+        """Whether one more lost worker would fail this request."""
+        return self.lost_count == MAX_LOST_IN_A_ROW - 1
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -280,8 +297,8 @@ class _Walk:
     at: datetime
 
 
-def claim(limit: int, *, after: uuid.UUID | None = None) -> Claim:
-    """Take up to `limit` due requests under a fresh lease.
+def claim(limit: int, *, after: uuid.UUID | None = None, with_suspect: bool = True) -> Claim:
+    """Take up to `limit` due requests under a fresh lease, one suspect among them at most.
 
     Visits the subscriptions round robin, beginning after `after`, and takes from each no
     more than its free slots. Fewer than `limit` come back when nothing more is due, when
@@ -299,7 +316,8 @@ def claim(limit: int, *, after: uuid.UUID | None = None) -> Claim:
             with transaction.atomic():
                 walk = _walk(position, last, limit - len(requests))
                 if walk.targets:
-                    requests += _take(walk, limit - len(requests))
+                    may_take_suspect = with_suspect and not any(request.is_suspect for request in requests)
+                    requests += _take(walk, limit - len(requests), with_suspect=may_take_suspect)
             is_rate_held |= walk.is_rate_held
             position = walk.stopped_after
     return Claim(requests=requests, stopped_after=position, is_rate_held=is_rate_held)
@@ -322,7 +340,7 @@ def _walk(after: uuid.UUID, until: uuid.UUID, limit: int) -> _Walk:
     return _Walk(targets=targets, stopped_after=stopped_after, is_rate_held=is_rate_held, at=at)
 
 
-def _take(walk: _Walk, limit: int) -> list[ClaimedRequest]:
+def _take(walk: _Walk, limit: int, *, with_suspect: bool) -> list[ClaimedRequest]:
     token = uuid.uuid4()
     parameters = {
         "subscription_ids": list(walk.targets),
@@ -330,6 +348,7 @@ def _take(walk: _Walk, limit: int) -> list[ClaimedRequest]:
         "share": -(-limit // len(walk.targets)),
         "margin": settings.LEASE_MARGIN_SECONDS,
         "max_lost": MAX_LOST_IN_A_ROW,
+        "suspects": int(with_suspect),
         "meter_length": METER_LENGTH,
         "token": token,
     }
@@ -342,6 +361,7 @@ def _take(walk: _Walk, limit: int) -> list[ClaimedRequest]:
             attempt_number=row[4],
             trigger=row[5],
             failure_count=row[6],
+            lost_count=row[8],
             lease_token=token,
             claimed_at=walk.at,
         )

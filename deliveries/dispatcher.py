@@ -11,7 +11,7 @@ from datetime import datetime, timedelta
 from django.conf import settings
 from django.db import DatabaseError, InterfaceError, OperationalError, connection
 
-from deliveries import claims, retry, settlements
+from deliveries import claims, retry, settlements, sql
 from deliveries.claims import ClaimedRequest
 from deliveries.outcome import ErrorClass, Outcome
 from deliveries.settlements import Settlement
@@ -36,6 +36,10 @@ SETTLE_SIZE = 200
 
 # After the last delivery the loop stays this long, because the next event is often near.
 LINGER_SECONDS = 0.05
+
+# A statement that takes longer than this, in seconds, is cut off with its connection: it
+# may wait for a database that is gone without a word.
+DATABASE_SECONDS = 10.0
 
 # A database that is away is tried again this often, while there are calls to settle.
 AWAY_SECONDS = 0.5
@@ -74,6 +78,7 @@ class Dispatcher:
         self._stopped_after: uuid.UUID | None = None
         self._unsettled: list[Settlement] = []
         self._unsettled_since = 0.0
+        self._suspects = 0
         self._look_at = 0.0
         self._signalled_at = 0.0
         self._away_until = 0.0
@@ -144,7 +149,8 @@ class Dispatcher:
         """Claim and send, and decide when to look again."""
         limit = min(self._free_slots, CLAIM_SIZE)
         try:
-            claim = claims.claim(limit, after=self._stopped_after)
+            with sql.deadline(DATABASE_SECONDS):
+                claim = claims.claim(limit, after=self._stopped_after, with_suspect=self._suspects == 0)
         except (OperationalError, InterfaceError) as error:
             self._outlive(error)
             return
@@ -167,6 +173,7 @@ class Dispatcher:
 
     def _send(self, request: ClaimedRequest, attempted_at: datetime) -> None:
         sent = Sent(request=request, attempted_at=attempted_at)
+        self._suspects += request.is_suspect
         # The boundary around one delivery: whatever is wrong with this row must not stop
         # the others, and is an attempt that failed.
         try:
@@ -199,7 +206,8 @@ class Dispatcher:
     def _settle(self) -> None:
         """Settle what has come in, and look for more at once: slots have become free."""
         try:
-            settlements.settle(self._unsettled)
+            with sql.deadline(DATABASE_SECONDS):
+                settlements.settle(self._unsettled)
         except (OperationalError, InterfaceError) as error:
             self._outlive(error)
             return
@@ -207,6 +215,7 @@ class Dispatcher:
             logger.exception("attempts cannot be settled together")
             self._settle_one_by_one()
         settled, self._unsettled = self._unsettled, []
+        self._suspects -= sum(settlement.request.is_suspect for settlement in settled)
         self._look_at = 0.0
         for settlement in settled:
             _log_attempt(settlement)

@@ -7,7 +7,7 @@ import time
 from django.conf import settings
 from django.db import Error, connection
 
-from deliveries import operations, queue
+from deliveries import operations, queue, sql
 from deliveries.dispatcher import Dispatcher
 from deliveries.models import Heartbeat
 
@@ -50,7 +50,8 @@ def beat_scheduler() -> None:
 def _beat(kind: str) -> None:
     global _beaten_at
     if time.monotonic() - _beaten_at >= BEAT_SECONDS:
-        Heartbeat.objects.beat(kind, f"{socket.gethostname()}:{os.getpid()}")
+        with sql.deadline(BEAT_SECONDS):
+            Heartbeat.objects.beat(kind, f"{socket.gethostname()}:{os.getpid()}")
         _beaten_at = time.monotonic()
 
 

@@ -190,6 +190,23 @@ def test_it_fails_a_request_that_lost_three_workers_in_a_row(make_subscription, 
     assert WebhookRequest.objects.get(id=healthy.id).status == "pending"
 
 
+def test_before_their_last_chance_requests_are_tried_one_at_a_time(make_subscription, make_request, make_due):
+    requests = [make_request(make_subscription()) for _ in range(4)]
+    for _ in range(2):
+        assert len(claimed_ids()) == 4
+        for request in requests:
+            make_due(request)
+    fresh = make_request(make_subscription())
+    claim = claims.claim(10).requests
+    assert len(claim) == 2
+    assert [request.id for request in claim if not request.is_suspect] == [fresh.id]
+    assert claims.claim(10, with_suspect=False).requests == []
+    suspect = next(request for request in claim if request.is_suspect)
+    settlements.settle([settlement(suspect)])
+    assert WebhookRequest.objects.get(id=suspect.id).lost_count == 0
+    assert [request.is_suspect for request in claims.claim(10).requests] == [True]
+
+
 def test_it_counts_lost_workers_only_in_a_row(make_subscription, make_request, make_due):
     request = make_request(make_subscription())
     for _ in range(2):
