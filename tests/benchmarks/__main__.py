@@ -28,6 +28,15 @@ SUBSCRIPTIONS = 100
 PAYLOAD_BYTES = 1000
 DRAINED = 20_000
 
+BLOAT_ROUNDS = 10
+BLOAT_BATCH = 100_000
+
+# What an idle claim does first: walk the index of what is pending.
+WALK_OF_PENDING = """
+SELECT subscription_id, next_attempt_at FROM webhook_requests
+WHERE status = 'pending' ORDER BY subscription_id, next_attempt_at LIMIT 1
+"""
+
 LATENCY = """
 SELECT
     count(*) AS count,
@@ -133,6 +142,30 @@ def bench_drain(bench: Bench) -> None:
         costs.append((cpu_seconds(worker) - cpu_before) / DRAINED * 1e6)
     show("drain", f"{median(rates):,.0f} deliveries/s", rates, f"{median(costs):.0f} µs of worker CPU each")
     worker.stop()
+
+
+def bench_bloat(bench: Bench) -> None:
+    """Whether claims and deliveries are after 1,000,000 deliveries what they were: takes minutes."""
+    worker = bench.service.start("worker")
+    bench.prepare()
+    rates, claim_times = [], []
+    for _ in range(BLOAT_ROUNDS):
+        for subscription_id in bench.subscription_ids:
+            bench.store(subscription_id, BLOAT_BATCH // SUBSCRIPTIONS)
+        bench.release()
+        started_at = time.monotonic()
+        bench.wait_until_settled()
+        rates.append(BLOAT_BATCH / (time.monotonic() - started_at))
+        bench.service.query("SELECT pg_stat_force_next_flush()")
+        plan = bench.service.query("EXPLAIN (ANALYZE, FORMAT JSON) " + WALK_OF_PENDING)
+        claim_times.append(plan[0]["QUERY PLAN"][0]["Execution Time"])  # type: ignore[index]
+    worker.stop()
+    size = bench.service.query("SELECT pg_size_pretty(pg_relation_size('requests_pending')) AS size")[0]["size"]
+    print(
+        f"bloat           deliveries/s per {BLOAT_BATCH:,}: {', '.join(f'{rate:,.0f}' for rate in rates)}",
+        flush=True,
+    )
+    print(f"bloat           ms to find nothing due: {', '.join(f'{ms:.2f}' for ms in claim_times)}; index {size}")
 
 
 def bench_sustained(bench: Bench) -> None:
@@ -260,15 +293,20 @@ PARTS: dict[str, Callable[[Bench], None]] = {
     "cache": bench_cache,
 }
 
+# Only when asked for by name.
+LONG_PARTS: dict[str, Callable[[Bench], None]] = {"bloat": bench_bloat}
+
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("part", nargs="*", choices=[[], *PARTS], help="Parts to run; all if none is named.")
+    parser.add_argument(
+        "part", nargs="*", choices=[[], *PARTS, *LONG_PARTS], help="Parts to run; all but bloat if none is named."
+    )
     chosen = parser.parse_args().part or list(PARTS)
     with tempfile.TemporaryDirectory(prefix="webhooks-bench-") as name, running_bench(Path(name)) as bench:
         print(f"the sink alone  {sink_limit(bench):,.0f} requests/s, asyncio, its load beside it", flush=True)
         for part in chosen:
-            PARTS[part](bench)
+            (PARTS | LONG_PARTS)[part](bench)
 
 
 @contextlib.contextmanager
