@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check bench lock clean
+.PHONY: help run test check bench faults lock clean
 
 help: ## Say what can be made
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /\1\t/' | expand -t 12
@@ -19,7 +19,10 @@ check: $(VENV)/.installed-dev ## The fast checks alone: formatting, lint, types,
 	@$(BIN)/python -m tests.run --checks-only
 
 bench: $(VENV)/.installed-dev ## Print what this machine does, in figures
-	@$(BIN)/python manage.py bench
+	@$(BIN)/python -m tests.benchmarks
+
+faults: $(VENV)/.installed-dev ## Kill, freeze and cut off everything for half an hour, and write docs/reliability.md
+	@$(BIN)/python -m tests.faults
 
 lock: $(VENV)/.installed-dev ## Bring requirements*.txt up to date with requirements*.in
 	$(BIN)/pip-compile -q -U --generate-hashes --allow-unsafe --strip-extras --no-emit-index-url --no-emit-find-links -o requirements.txt requirements.in

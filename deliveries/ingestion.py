@@ -156,8 +156,12 @@ def again_if_disconnected(action: Callable[[], Result]) -> Result:
         connection.close()
         if time.monotonic() - started_at >= ANSWER_SECONDS:
             raise
-    with sql.deadline(ANSWER_SECONDS):
-        return action()
+    try:
+        with sql.deadline(ANSWER_SECONDS):
+            return action()
+    except (OperationalError, InterfaceError):
+        connection.close()  # the next call begins with a new one
+        raise
 
 
 def _read(body: bytes) -> Envelope:

@@ -10,6 +10,7 @@ import os
 import socket
 import threading
 import time
+import weakref
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -19,6 +20,8 @@ from psycopg.rows import tuple_row
 
 WATCH_SECONDS = 0.1
 
+_tuned: "weakref.WeakSet[psycopg.Connection[Any]]" = weakref.WeakSet()
+
 
 def run(statement: str, parameters: Mapping[str, Any]) -> list[tuple[Any, ...]]:
     """Run one statement and return its rows; errors are django.db's.
@@ -27,8 +30,20 @@ def run(statement: str, parameters: Mapping[str, Any]) -> list[tuple[Any, ...]]:
     """
     connection.ensure_connection()
     with connection.wrap_database_errors, psycopg.Cursor(connection.connection, row_factory=tuple_row) as cursor:
+        _tune(cursor)
         cursor.execute(statement, parameters, prepare=True, binary=True)
         return cursor.fetchall() if cursor.description else []
+
+
+def _tune(cursor: "psycopg.Cursor[Any]") -> None:
+    """Have this connection's plans go through the indexes, once for its life.
+
+    The plan of a prepared statement is kept. Made while the tables are empty or not yet
+    analysed, it would read them from end to end, and go on doing so as they grow.
+    """
+    if cursor.connection not in _tuned:
+        cursor.execute("SET enable_seqscan = off")
+        _tuned.add(cursor.connection)
 
 
 @contextlib.contextmanager
@@ -39,7 +54,8 @@ def deadline(seconds: float) -> Iterator[None]:
     can end the wait; cut off, the wait ends with an OperationalError.
     """
     connection.ensure_connection()
-    descriptor = connection.connection.pgconn.socket
+    with connection.wrap_database_errors:
+        descriptor = connection.connection.pgconn.socket  # raises if it is known to be dead
     key = _watchdog.watch(descriptor, seconds)
     try:
         yield
