@@ -110,6 +110,7 @@ class Handle:
         self._ending: ErrorClass | None = None
         self._opened: list[int] = []
         self._waited_ms = 0
+        self._is_told_addresses = False
         self._answer = Answer()
         self._connections = connections
         self._allowed_networks = tuple(allowed_networks)
@@ -138,12 +139,11 @@ class Handle:
             self.curl.setopt(option, value)
 
     def begin(self, call: Call, *, addresses: list[str] | None = None, waited_seconds: float = 0.0) -> None:
-        """Prepare for `call`: all that differs from call to call is set here. Raises ValueError.
+        """Prepare for a checked `call`: all that differs from call to call is set here. Raises ValueError.
 
         `addresses` are what the URL's host name was found to have, `waited_seconds` how
         much of the call's time went into finding out.
         """
-        call.check()
         setopt = self.curl.setopt
         try:
             setopt(pycurl.URL, call.url)
@@ -151,7 +151,9 @@ class Handle:
             setopt(pycurl.HTTPHEADER, [*call.headers, "Expect:"])
             setopt(pycurl.POSTFIELDS, call.body)
             setopt(pycurl.TIMEOUT_MS, max(1, int((call.timeout_seconds - waited_seconds) * 1000)))
-            setopt(pycurl.RESOLVE, _resolve_option(call.url, addresses))
+            if addresses or self._is_told_addresses:
+                setopt(pycurl.RESOLVE, _resolve_option(call.url, addresses))
+                self._is_told_addresses = bool(addresses)
             setopt(pycurl.FRESH_CONNECT, 0)
         except (pycurl.error, TypeError) as error:
             raise ValueError(f"libcurl refuses this call: {error}") from error

@@ -15,6 +15,7 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import lru_cache
 from ipaddress import ip_address
 from urllib.parse import urlsplit
 
@@ -136,6 +137,7 @@ def look_up(host: str) -> list[str]:
     return list(dict.fromkeys(str(address[0]) for *_, address in found))[:MAX_ADDRESSES]
 
 
+@lru_cache(maxsize=10_000)
 def split_host(url: str) -> tuple[str, int] | None:
     """Return the host name and port of a URL, None if the host is an address and needs no look-up."""
     parts = urlsplit(url)
