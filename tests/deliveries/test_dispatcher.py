@@ -4,8 +4,11 @@ import base64
 import json
 import logging
 import threading
+from datetime import UTC, datetime, timedelta
 
 import pytest
+from django.db.models.functions import Now
+from freezegun import freeze_time
 from standardwebhooks.webhooks import Webhook
 
 from deliveries.models import DeliveryAttempt, WebhookRequest
@@ -136,3 +139,17 @@ def test_it_writes_one_line_per_attempt_without_secrets_or_payloads(
 def test_it_makes_nothing_of_an_empty_database(deliver):
     assert deliver() == 0
     assert not DeliveryAttempt.objects.exists()
+
+
+def test_a_clock_that_is_wrong_on_one_host_moves_no_due_time(make_subscription, make_request, receiver, deliver):
+    subscription = make_subscription(receiver.url)
+    waiting = make_request(subscription, next_attempt_at=Now() + timedelta(minutes=10))
+    failing = make_request(subscription)
+    receiver.script = [Answer(status=500)]
+    with freeze_time(datetime.now(UTC) + timedelta(hours=1), tick=True):
+        assert deliver() == 1
+    waiting.refresh_from_db()
+    failing.refresh_from_db()
+    assert waiting.attempt_count == 0
+    assert failing.next_attempt_at - failing.received_at < timedelta(minutes=3)
+    assert abs(int(receiver.arrivals[0].headers["webhook-timestamp"]) - failing.received_at.timestamp()) < 5
