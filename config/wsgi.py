@@ -18,7 +18,7 @@ django_application = get_wsgi_application()
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse
 
-from deliveries import ingestion  # noqa: E402 - the apps have to be loaded first
+from deliveries import idempotency, ingestion  # noqa: E402 - the apps have to be loaded first
 from subscriptions import parsers, problems  # noqa: E402
 
 
@@ -44,14 +44,20 @@ def ingest(environ: dict[str, Any], start_response: "StartResponse") -> Iterable
         return _refuse(start_response, problems.problem_for(error), headers)
     if accepted is None:
         return _answer(start_response, 204, "", b"", headers)
-    body = b'{"request_id":"%s"}' % str(accepted).encode()
+    if accepted.is_replayed:
+        headers[idempotency.REPLAYED_HEADER] = "true"
+    body = b'{"request_id":"%s"}' % str(accepted.request_id).encode()
     return _answer(start_response, 202, "application/json", body, headers)
 
 
-def _accept(environ: dict[str, Any]) -> Any:
+def _accept(environ: dict[str, Any]) -> ingestion.Accepted | None:
     parsers.check_headers(environ.get("CONTENT_TYPE", ""), environ.get("HTTP_CONTENT_ENCODING", ""))
     body = parsers.read_body(environ["wsgi.input"], environ.get("CONTENT_LENGTH", ""))
-    return ingestion.accept(body, {ingestion.SIGNATURE_HEADER: environ.get("HTTP_X_WEBHOOK_SIGNATURE", "")})
+    given = {
+        ingestion.SIGNATURE_HEADER: environ.get("HTTP_X_WEBHOOK_SIGNATURE", ""),
+        idempotency.HEADER: environ.get("HTTP_IDEMPOTENCY_KEY", ""),
+    }
+    return ingestion.accept(body, given)
 
 
 def _refuse(start_response: "StartResponse", problem: problems.Problem, headers: dict[str, str]) -> list[bytes]:

@@ -11,7 +11,8 @@ from typing import TypeVar
 import msgspec
 from django.db import InterfaceError, OperationalError, connection
 
-from deliveries import queue, sql
+from deliveries import idempotency, queue, sql
+from deliveries.idempotency import Key
 from subscriptions import event_types, signing
 from subscriptions.models import Subscription, new_id
 from subscriptions.problems import Problem, unavailable
@@ -37,6 +38,14 @@ class Envelope(msgspec.Struct, forbid_unknown_fields=True):
     subscription_id: uuid.UUID
     event_type: str
     body: msgspec.Raw
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Accepted:
+    """A stored request; `is_replayed` if an earlier call with the same Idempotency-Key stored it."""
+
+    request_id: uuid.UUID
+    is_replayed: bool = False
 
 
 @dataclass(slots=True)
@@ -117,29 +126,52 @@ class _GroupCommit:
 _group_commit = _GroupCommit()
 
 
-def accept(body: bytes, headers: Mapping[str, str]) -> uuid.UUID | None:
-    """Store one ingest call durably and return its request's id, None if its type is not wanted.
+def accept(body: bytes, headers: Mapping[str, str]) -> Accepted | None:
+    """Store one ingest call durably and return its request, None if its type is not wanted.
 
     `body` is the raw body of the call, `headers` finds its headers by name. Raises Problem:
     400 for a malformed body, 404 for an unknown subscription, 401 for a missing or wrong
-    signature, 409 for a disabled subscription, 503 while the database is away.
+    signature, 409 for a disabled subscription, 422 for an Idempotency-Key that was used with
+    another body, 503 while the database is away.
     """
     envelope = _read(body)
     subscription = _find(envelope.subscription_id)
     _verify(subscription, body, headers.get(SIGNATURE_HEADER) or "")
-    if subscription.is_disabled:
-        raise _disabled()
-    if not subscription.accepts(envelope.event_type):
+    key = Key.of_ingest(headers, subscription.id, body)
+    if not subscription.is_disabled and not subscription.accepts(envelope.event_type):
         return None
     row = _Row(new_id(), subscription.id, envelope.event_type, bytes(envelope.body))
     try:
-        _group_commit.store(row)
+        accepted = _store(row, subscription) if key is None else _store_once(row, subscription, key)
     except (OperationalError, InterfaceError) as error:
         raise unavailable() from error
-    if not row.is_stored:
+    if accepted is None:
         raise _disabled()
     queue.wake_up()
-    return row.id
+    return accepted
+
+
+def _store(row: _Row, subscription: Subscription) -> Accepted | None:
+    """Store a request, unless its subscription is disabled."""
+    if not subscription.is_disabled:
+        _group_commit.store(row)
+    return Accepted(request_id=row.id) if row.is_stored else None
+
+
+def _store_once(row: _Row, subscription: Subscription, key: Key) -> Accepted | None:
+    """Store a request, or find the one that an equal call stored before."""
+    values = {
+        "id": row.id,
+        "subscription_id": row.subscription_id,
+        "event_type": row.event_type,
+        "payload": row.payload,
+    }
+    if not subscription.is_disabled and again_if_disconnected(lambda: idempotency.store(key, values)):
+        return Accepted(request_id=row.id)
+    stored_id = again_if_disconnected(lambda: idempotency.find(key))
+    if stored_id is None:
+        return None
+    return Accepted(request_id=stored_id, is_replayed=stored_id != row.id)
 
 
 def again_if_disconnected(action: Callable[[], Result]) -> Result:

@@ -258,6 +258,25 @@ class DeliveryAttempt(models.Model):
         return None if self.error_class is None else HINTS[self.error_class]
 
 
+class IdempotencyKey(models.Model):
+    """A call that will be answered as the first of its kind; see deliveries/idempotency.py."""
+
+    scope = models.CharField(max_length=64)
+    key = models.CharField(max_length=255)
+    body_digest = models.BinaryField()
+    request_id = models.UUIDField()
+    created_at = models.DateTimeField()
+
+    class Meta:
+        db_table = "idempotency_keys"
+        constraints = (models.UniqueConstraint(fields=("scope", "key"), name="idempotency_keys_once"),)
+        # The purge: keys that hold no more.
+        indexes = (models.Index(fields=("created_at",), name="idempotency_keys_by_age"),)
+
+    def __str__(self) -> str:
+        return f"{self.key} of {self.scope}"
+
+
 class HeartbeatQuerySet(models.QuerySet["Heartbeat"]):
     def beat(self, kind: str, name: str) -> None:
         """Note that the process `name` is alive now, by the database's clock."""

@@ -6,13 +6,14 @@ from datetime import datetime, timedelta
 from uuid import UUID
 
 from django.db import transaction
+from django.db.models.functions import Now
 
 from deliveries import queue, sql
-from deliveries.models import Heartbeat, WebhookRequest, WebhookRequestQuerySet
+from deliveries.models import Heartbeat, IdempotencyKey, WebhookRequest, WebhookRequestQuerySet
 
 # Rows per transaction: short enough that nobody waits for it.
 PURGE_BATCH = 1_000
-FORGET_PROCESSES_AFTER = timedelta(days=1)
+FORGET_AFTER = timedelta(days=1)  # processes not heard of, and idempotency keys
 REPLAY_BATCH = 500
 
 Progress = Callable[[int], None]
@@ -118,7 +119,8 @@ def purge(
     if set(statuses) == set(SETTLED_STATUSES):
         while sql.run(PURGE_EVENTS, parameters):
             continue
-        Heartbeat.objects.forget(FORGET_PROCESSES_AFTER)
+        Heartbeat.objects.forget(FORGET_AFTER)
+        IdempotencyKey.objects.filter(created_at__lte=Now() - FORGET_AFTER).delete()
     return purged
 
 

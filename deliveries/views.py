@@ -11,7 +11,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
-from deliveries import ingestion, readiness
+from deliveries import idempotency, ingestion, readiness
 from deliveries.models import DeliveryAttempt, WebhookRequest
 from deliveries.serializers import (
     AcceptedSerializer,
@@ -60,7 +60,12 @@ class IngestView(APIView):
                 location=OpenApiParameter.HEADER,
                 required=True,
                 description="`sha256=` and the hex HMAC-SHA256 of the raw request body under the secret.",
-            )
+            ),
+            OpenApiParameter(
+                idempotency.HEADER,
+                location=OpenApiParameter.HEADER,
+                description="The same key within 24 hours gets the first answer again, and stores nothing.",
+            ),
         ],
         responses={
             202: OpenApiResponse(AcceptedSerializer, description="Stored durably; it will be delivered."),
@@ -71,6 +76,7 @@ class IngestView(APIView):
             409: OpenApiResponse(description="The subscription is disabled."),
             413: OpenApiResponse(description="The body is too large."),
             415: OpenApiResponse(description="The body is not application/json in UTF-8."),
+            422: OpenApiResponse(description="The Idempotency-Key was used with another body."),
             503: OpenApiResponse(description="Nothing could be stored; try again after Retry-After."),
         },
     )
@@ -78,10 +84,11 @@ class IngestView(APIView):
         headers = request.headers
         parsers.check_headers(headers.get("Content-Type", ""), headers.get("Content-Encoding", ""))
         body = parsers.read_body(request.stream, headers.get("Content-Length", ""))
-        request_id = ingestion.accept(body, headers)
-        if request_id is None:
+        accepted = ingestion.accept(body, headers)
+        if accepted is None:
             return Response(status=204)
-        return Response({"request_id": request_id}, status=202)
+        replayed = {idempotency.REPLAYED_HEADER: "true"} if accepted.is_replayed else {}
+        return Response({"request_id": accepted.request_id}, status=202, headers=replayed)
 
 
 class RequestStatusView(APIView):

@@ -10,7 +10,7 @@ CORE = {
     ("get", "/health"): {"200"},
     ("post", "/subscriptions"): {"201"},
     ("get", "/subscriptions/{subscription_id}"): {"200"},
-    ("post", "/ingest"): {"202", "204", "400", "401", "404", "409", "413", "415", "503"},
+    ("post", "/ingest"): {"202", "204", "400", "401", "404", "409", "413", "415", "422", "503"},
     ("get", "/status/request/{request_id}"): {"200"},
     ("get", "/status/subscription/{subscription_id}"): {"200"},
 }
@@ -69,9 +69,10 @@ def test_it_tells_the_secret_in_the_answer_to_a_creation_only(schema):
     assert created == {"schema": {"$ref": "#/components/schemas/NewSubscription"}}
 
 
-def test_it_names_the_header_that_signs_an_ingest_call(schema):
-    [header] = schema["paths"]["/ingest"]["post"]["parameters"]
-    assert (header["in"], header["name"], header["required"]) == ("header", "X-Webhook-Signature", True)
+def test_it_names_the_headers_of_an_ingest_call(schema):
+    headers = schema["paths"]["/ingest"]["post"]["parameters"]
+    found = {(header["in"], header["name"], header.get("required", False)) for header in headers}
+    assert found == {("header", "X-Webhook-Signature", True), ("header", "Idempotency-Key", False)}
 
 
 @pytest.mark.parametrize("path", ["/docs", "/redoc"])
