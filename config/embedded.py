@@ -16,6 +16,7 @@ import os
 import pwd
 import shutil
 import signal
+import stat
 import subprocess
 import sys
 import tempfile
@@ -178,7 +179,9 @@ def _home_for(user: pwd.struct_passwd | None, home: Path) -> Path:
 def _make_private(folder: Path, user: pwd.struct_passwd | None) -> None:
     """Make `folder` with mode 0700, owned by `user`; refuse one that is somebody else's."""
     folder.mkdir(parents=True, exist_ok=True)
-    status = folder.stat()
+    status = folder.lstat()
+    if not stat.S_ISDIR(status.st_mode):
+        raise EmbeddedServerError(f"{folder} is not a folder.")
     owners = {os.getuid()} if user is None else {0, user.pw_uid}
     if status.st_uid not in owners:
         raise EmbeddedServerError(f"{folder} belongs to another user.")

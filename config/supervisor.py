@@ -15,7 +15,7 @@ STEPS = {"release"}
 RESTART_SECONDS = 1.0
 
 # Deliveries in flight may finish before the rest is killed.
-STOP_TIMEOUT_SECONDS = 20
+STOP_TIMEOUT_SECONDS = 65
 
 _stopping = multiprocessing.Event()
 

@@ -45,7 +45,7 @@ def main() -> None:
     except (CannotStart, embedded.EmbeddedServerError) as error:
         sys.exit(f"Cannot start: {error}")
     except OSError as error:
-        sys.exit(f"Cannot start: {error.strerror}: {error.filename or data_dir}")
+        sys.exit(f"Cannot start: {error.strerror or error}: {error.filename or data_dir}")
 
 
 @contextlib.contextmanager
@@ -100,9 +100,13 @@ def _make_up_settings(data_dir: Path) -> None:
     }
     for name, value in made_up.items():
         os.environ.setdefault(name, value)
+    if remembered.exists():
+        return
     text = "".join(f"{name}={os.environ[name]}\n" for name in made_up)
-    remembered.touch(mode=0o600)
-    remembered.write_text("# Made up by `make run`, for this folder's database; deleted with it.\n" + text)
+    unfinished = remembered.with_suffix(".unfinished")
+    unfinished.touch(mode=0o600)
+    unfinished.write_text("# Made up by `make run`, for this folder's database; deleted with it.\n" + text)
+    unfinished.rename(remembered)
 
 
 @contextlib.contextmanager

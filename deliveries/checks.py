@@ -8,6 +8,15 @@ from django.core.checks import CheckMessage, Error, register
 from deliveries.queue import JOB_TIMEOUT_SECONDS
 from subscriptions.models import LONGEST_CALL_TIMEOUT_SECONDS
 
+LEAST_VALUES = {
+    "MAX_IN_FLIGHT": 1,
+    "WORKER_CONCURRENCY": 1,
+    "RETENTION_DAYS": 0,
+    "MAX_BODY_BYTES": 1024,
+    "DISABLE_AFTER_SECONDS": 1,
+    "ORDERED_SKIP_AFTER": 0,
+}
+
 
 @register()
 def check_times(**kwargs: Any) -> list[CheckMessage]:
@@ -24,6 +33,10 @@ def check_times(**kwargs: Any) -> list[CheckMessage]:
         findings.append(Error("A lease would outlast the time limit of its job.", hint=hint, id="deliveries.E003"))
     if settings.TICK_SECONDS < 1:
         findings.append(Error("TICK_SECONDS is less than 1.", id="deliveries.E004"))
+    for name, least in LEAST_VALUES.items():
+        if getattr(settings, name) < least:
+            hint = f"Give a number from {least} on."
+            findings.append(Error(f"{name} is less than {least}.", hint=hint, id="deliveries.E006"))
     if any(delay < 1 for delay in settings.RETRY_SCHEDULE):
         hint = "Write seconds, such as 120,240,480,960,1920."
         findings.append(

@@ -14,6 +14,7 @@ locks do not hinder ingestion, whose foreign keys only need the weaker KEY SHARE
 """
 
 import uuid
+from collections import Counter
 from dataclasses import dataclass
 from datetime import datetime
 from functools import lru_cache
@@ -69,12 +70,17 @@ visited AS MATERIALIZED (
 candidates AS MATERIALIZED (
     SELECT
         s.id,
-        s.rate_limit IS NOT NULL AND greatest(floor(s.rate_limit), 1) <= (
-            SELECT coalesce(sum(recent.calls), 0)
+        (
+            SELECT CASE
+                WHEN sum(recent.calls) >= greatest(floor(s.rate_limit), 1) THEN extract(
+                    epoch FROM min(recent.at) - statement_timestamp()
+                        + greatest(floor(s.rate_limit), 1) / s.rate_limit * interval '1 second'
+                )::float
+            END
             FROM unnest(s.rate_times, s.rate_counts) AS recent (at, calls)
             WHERE recent.at > statement_timestamp()
                 - greatest(floor(s.rate_limit), 1) / s.rate_limit * interval '1 second'
-        ) AS is_rate_held
+        ) AS rate_held_seconds
     FROM visited
     JOIN subscriptions AS s ON s.id = visited.subscription_id
     WHERE visited.next_attempt_at <= statement_timestamp()
@@ -93,7 +99,7 @@ locked AS (
     SELECT s.id, s.target_url, s.secret, s.retry_schedule, s.timeout_seconds
     FROM candidates
     JOIN subscriptions AS s USING (id)
-    WHERE NOT candidates.is_rate_held
+    WHERE candidates.rate_held_seconds IS NULL
     ORDER BY s.id
     LIMIT %(limit)s
     FOR NO KEY UPDATE OF s SKIP LOCKED
@@ -102,7 +108,7 @@ SELECT
     locked.*,
     (SELECT count(*) FROM visited),
     (SELECT max(subscription_id::text) FROM visited),
-    EXISTS (SELECT FROM candidates WHERE is_rate_held),
+    (SELECT min(rate_held_seconds) FROM candidates),
     statement_timestamp()
 FROM (SELECT 1) AS always
 LEFT JOIN locked ON true
@@ -142,6 +148,10 @@ WITH free AS (
         ) END AS expired_id
     FROM unnest(%(subscription_ids)s::uuid[]) AS walked (id)
     JOIN subscriptions AS s USING (id)
+    -- once more, for what changed before the lock was had
+    WHERE s.status = 'active'
+        AND (s.circuit_opened_at IS NULL OR s.circuit_probe_at <= statement_timestamp())
+        AND (s.blocked_until IS NULL OR s.blocked_until <= statement_timestamp())
 ),
 offered AS (
     SELECT
@@ -151,19 +161,38 @@ offered AS (
         r.lost_count + (r.lease_token IS NOT NULL)::int AS lost_count
     FROM free
     CROSS JOIN LATERAL (
-        SELECT * FROM webhook_requests WHERE id = free.expired_id
-        UNION ALL
         SELECT *
         FROM (
+            SELECT * FROM webhook_requests WHERE id = free.expired_id
+            UNION ALL
             SELECT *
-            FROM webhook_requests
-            WHERE subscription_id = free.id
-                AND free.expired_id IS NULL
-                AND status = 'pending'
-                AND next_attempt_at <= statement_timestamp()
-            ORDER BY next_attempt_at, id
-            LIMIT greatest(free.slots, 0)
-        ) AS due
+            FROM (
+                SELECT *
+                FROM webhook_requests
+                WHERE subscription_id = free.id
+                    AND free.expired_id IS NULL
+                    AND status = 'pending'
+                    AND lost_count > 0
+                    AND next_attempt_at <= statement_timestamp()
+                    AND lost_count + (lease_token IS NOT NULL)::int = %(max_lost)s - 1
+                ORDER BY next_attempt_at, id
+                LIMIT %(suspects)s
+            ) AS suspect
+            UNION ALL
+            SELECT *
+            FROM (
+                SELECT *
+                FROM webhook_requests
+                WHERE subscription_id = free.id
+                    AND free.expired_id IS NULL
+                    AND status = 'pending'
+                    AND next_attempt_at <= statement_timestamp()
+                    AND lost_count + (lease_token IS NOT NULL)::int <> %(max_lost)s - 1
+                ORDER BY next_attempt_at, id
+                LIMIT greatest(free.slots, 0)
+            ) AS due
+        ) AS each
+        LIMIT greatest(free.slots, 0)
     ) AS r
     WHERE free.slots > 0
 ),
@@ -278,13 +307,15 @@ class Claim:
     """The requests of one claim.
 
     `stopped_after` is the subscription after which the next claim goes on, None once
-    round. `is_rate_held` tells that more was due but for a rate limit, which is a reason
-    to look again within moments.
+    round. `has_more` tells that a subscription had its full share and may have more due;
+    `rate_held_seconds` after what time a rate limit lets through what it held back, None
+    if it held back nothing.
     """
 
     requests: list[ClaimedRequest]
     stopped_after: uuid.UUID | None
-    is_rate_held: bool
+    has_more: bool
+    rate_held_seconds: float | None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -293,7 +324,7 @@ class _Walk:
 
     targets: dict[uuid.UUID, Target]
     stopped_after: uuid.UUID | None
-    is_rate_held: bool
+    rate_held_seconds: float | None
     at: datetime
 
 
@@ -305,7 +336,8 @@ def claim(limit: int, *, after: uuid.UUID | None = None, with_suspect: bool = Tr
     others are claiming from the rest, or when the share of each subscription was less.
     """
     requests: list[ClaimedRequest] = []
-    is_rate_held = False
+    has_more = False
+    held: list[float] = []
     position = after
     ranges = [(_FIRST, _LAST)] if after is None else [(after, _LAST), (_FIRST, after)]
     for first, last in ranges:
@@ -317,10 +349,18 @@ def claim(limit: int, *, after: uuid.UUID | None = None, with_suspect: bool = Tr
                 walk = _walk(position, last, limit - len(requests))
                 if walk.targets:
                     may_take_suspect = with_suspect and not any(request.is_suspect for request in requests)
-                    requests += _take(walk, limit - len(requests), with_suspect=may_take_suspect)
-            is_rate_held |= walk.is_rate_held
+                    taken, is_cut = _take(walk, limit - len(requests), with_suspect=may_take_suspect)
+                    requests += taken
+                    has_more |= is_cut
+            if walk.rate_held_seconds is not None:
+                held.append(walk.rate_held_seconds)
             position = walk.stopped_after
-    return Claim(requests=requests, stopped_after=position, is_rate_held=is_rate_held)
+    return Claim(
+        requests=requests,
+        stopped_after=position,
+        has_more=has_more,
+        rate_held_seconds=min(held, default=None),
+    )
 
 
 def _walk(after: uuid.UUID, until: uuid.UUID, limit: int) -> _Walk:
@@ -331,28 +371,31 @@ def _walk(after: uuid.UUID, until: uuid.UUID, limit: int) -> _Walk:
         for row in rows
         if row[0] is not None
     }
-    visited, last_visited, is_rate_held, at = rows[0][5:]
+    visited, last_visited, rate_held_seconds, at = rows[0][5:]
     stopped_after = None
     if len(targets) == limit:
         stopped_after = list(targets)[-1]
     elif visited == WALK_LENGTH:
         stopped_after = uuid.UUID(last_visited)
-    return _Walk(targets=targets, stopped_after=stopped_after, is_rate_held=is_rate_held, at=at)
+    return _Walk(targets=targets, stopped_after=stopped_after, rate_held_seconds=rate_held_seconds, at=at)
 
 
-def _take(walk: _Walk, limit: int, *, with_suspect: bool) -> list[ClaimedRequest]:
+def _take(walk: _Walk, limit: int, *, with_suspect: bool) -> tuple[list[ClaimedRequest], bool]:
+    """Take each locked subscription's share; return it, and whether one of them had its full share."""
     token = uuid.uuid4()
+    # Rounded down, so that the whole never has to be cut: that would favour the oldest.
+    share = max(1, limit // len(walk.targets))
     parameters = {
         "subscription_ids": list(walk.targets),
         "limit": limit,
-        "share": -(-limit // len(walk.targets)),
+        "share": share,
         "margin": settings.LEASE_MARGIN_SECONDS,
         "max_lost": MAX_LOST_IN_A_ROW,
         "suspects": int(with_suspect),
         "meter_length": METER_LENGTH,
         "token": token,
     }
-    return [
+    requests = [
         ClaimedRequest(
             id=row[0],
             target=walk.targets[row[1]],
@@ -368,6 +411,8 @@ def _take(walk: _Walk, limit: int, *, with_suspect: bool) -> list[ClaimedRequest
         for row in sql.run(TAKE, parameters)
         if not row[7]
     ]
+    taken = Counter(request.target.id for request in requests)
+    return requests, any(count >= share for count in taken.values())
 
 
 @lru_cache(maxsize=10_000)

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from django.conf import settings
-from django.db import DatabaseError, InterfaceError, OperationalError, connection
+from django.db import DataError, IntegrityError, connection
 
 from deliveries import claims, retry, settlements, sql
 from deliveries.claims import ClaimedRequest
@@ -25,9 +25,8 @@ attempt_logger = logging.getLogger("deliveries.attempts")
 CLAIM_SIZE = 500
 
 # While calls are in flight: how often new work is looked for when someone says that
-# there is some, when a rate limit held some back, and when nobody says anything.
+# there is some, and when nobody says anything.
 SIGNAL_SECONDS = 0.01
-RATE_HELD_SECONDS = 0.05
 LOOK_SECONDS = 1.0
 
 # Outcomes wait this long for others, to be settled together.
@@ -38,8 +37,8 @@ SETTLE_SIZE = 200
 LINGER_SECONDS = 0.05
 
 # A statement that takes longer than this, in seconds, is cut off with its connection: it
-# may wait for a database that is gone without a word.
-DATABASE_SECONDS = 10.0
+# may wait for a database that is gone without a word, and the calls in flight wait with it.
+DATABASE_SECONDS = 3.0
 
 # A database that is away is tried again this often, while there are calls to settle.
 AWAY_SECONDS = 0.5
@@ -93,15 +92,18 @@ class Dispatcher:
         self._look_at = 0.0
         busy_at = time.monotonic()
         while True:
-            self._keep_alive()
+            if not self._is_away:
+                self._keep_alive()
             self._note_signals()
+            # Settling comes first: what was kept through an outage may have outlived its lease,
+            # and would be claimed again though it was delivered.
+            if self._is_settling_worth_it():
+                self._settle()
             if self._may_claim():
                 self._claim()
             for finished in self._transport.wait(SETTLE_SECONDS):
                 self._settle_later(finished.call.tag, finished.outcome)
                 attempts += 1
-            if self._is_settling_worth_it():
-                self._settle()
             if not self._is_busy and self._is_done(attempts, busy_at):
                 return attempts
             if self._is_busy:
@@ -141,7 +143,7 @@ class Dispatcher:
         if self._should_stop():
             return True
         now = time.monotonic()
-        looks_again_soon = self._look_at - now <= RATE_HELD_SECONDS
+        looks_again_soon = self._look_at - now < LOOK_SECONDS
         lingers = attempts > 0 and now - busy_at < LINGER_SECONDS
         return not looks_again_soon and not lingers
 
@@ -151,22 +153,24 @@ class Dispatcher:
         try:
             with sql.deadline(DATABASE_SECONDS):
                 claim = claims.claim(limit, after=self._stopped_after, with_suspect=self._suspects == 0)
-        except (OperationalError, InterfaceError) as error:
+        except sql.AWAY as error:
             self._outlive(error)
             return
         self._stopped_after = claim.stopped_after
         claimed_at = time.monotonic()
         for request in claim.requests:
             self._send(request, request.claimed_at + timedelta(seconds=time.monotonic() - claimed_at))
-        if len(claim.requests) == limit:
+        if claim.has_more or len(claim.requests) == limit:
             self._look_at = 0.0
+        elif claim.rate_held_seconds is not None and claim.rate_held_seconds < LOOK_SECONDS:
+            self._look_at = claimed_at + claim.rate_held_seconds
         else:
-            self._look_at = claimed_at + (RATE_HELD_SECONDS if claim.is_rate_held else LOOK_SECONDS)
+            self._look_at = claimed_at + LOOK_SECONDS + SIGNAL_SECONDS
 
     def _outlive(self, error: Exception) -> None:
         """Wait for the database if there are calls to settle; else raise its error."""
         connection.close()
-        if not self._is_busy or self._should_stop():
+        if not self._is_busy:
             raise error
         logger.warning("the database is away; calls in flight wait for it", extra={"reason": str(error)})
         self._away_until = time.monotonic() + AWAY_SECONDS
@@ -208,12 +212,16 @@ class Dispatcher:
         try:
             with sql.deadline(DATABASE_SECONDS):
                 settlements.settle(self._unsettled)
-        except (OperationalError, InterfaceError) as error:
+        except sql.AWAY as error:
             self._outlive(error)
             return
-        except DatabaseError:
+        except (DataError, IntegrityError):
             logger.exception("attempts cannot be settled together")
             self._settle_one_by_one()
+            return
+        self._note_settled()
+
+    def _note_settled(self) -> None:
         settled, self._unsettled = self._unsettled, []
         self._suspects -= sum(settlement.request.is_suspect for settlement in settled)
         self._look_at = 0.0
@@ -221,14 +229,21 @@ class Dispatcher:
             _log_attempt(settlement)
 
     def _settle_one_by_one(self) -> None:
-        """Settle each by itself; one that the database does not take becomes a failure of ours."""
+        """Settle each by itself, an answer that the database does not take without its texts."""
         for settlement in self._unsettled:
-            try:
-                settlements.settle([settlement])
-            except DatabaseError:
-                logger.exception("an attempt cannot be settled", extra={"request_id": str(settlement.request.id)})
-                outcome = Outcome(error=ErrorClass.INTERNAL, response_ms=settlement.outcome.response_ms)
-                settlements.settle([replace(settlement, outcome=outcome)])
+            bare = replace(settlement.outcome, response_headers="", response_body=b"")
+            for outcome in (settlement.outcome, bare):
+                try:
+                    with sql.deadline(DATABASE_SECONDS):
+                        settlements.settle([replace(settlement, outcome=outcome)])
+                    break
+                except sql.AWAY as error:
+                    self._outlive(error)
+                    return
+                except (DataError, IntegrityError):
+                    extra = {"request_id": str(settlement.request.id)}
+                    logger.exception("an attempt cannot be settled", extra=extra)
+        self._note_settled()
 
 
 def _call(sent: Sent) -> Call:

@@ -9,7 +9,7 @@ from threading import Lock
 from typing import TypeVar
 
 import msgspec
-from django.db import InterfaceError, OperationalError, connection
+from django.db import connection
 
 from deliveries import idempotency, queue, sql
 from deliveries.idempotency import Key
@@ -143,7 +143,7 @@ def accept(body: bytes, headers: Mapping[str, str]) -> Accepted | None:
     row = _Row(new_id(), subscription.id, envelope.event_type, bytes(envelope.body))
     try:
         accepted = _store(row, subscription) if key is None else _store_once(row, subscription, key)
-    except (OperationalError, InterfaceError) as error:
+    except sql.AWAY as error:
         raise unavailable() from error
     if accepted is None:
         raise _disabled()
@@ -184,14 +184,14 @@ def again_if_disconnected(action: Callable[[], Result]) -> Result:
     try:
         with sql.deadline(ANSWER_SECONDS):
             return action()
-    except (OperationalError, InterfaceError):
+    except sql.AWAY:
         connection.close()
         if time.monotonic() - started_at >= ANSWER_SECONDS:
             raise
     try:
         with sql.deadline(ANSWER_SECONDS):
             return action()
-    except (OperationalError, InterfaceError):
+    except sql.AWAY:
         connection.close()  # the next call begins with a new one
         raise
 
@@ -232,7 +232,7 @@ def _find(subscription_id: uuid.UUID) -> Subscription:
         return again_if_disconnected(lambda: Subscription.objects.cached(subscription_id))
     except Subscription.DoesNotExist:
         raise Problem(status=404, code="not_found", detail="There is no such subscription.") from None
-    except (OperationalError, InterfaceError) as error:
+    except sql.AWAY as error:
         raise unavailable() from error
 
 

@@ -1,6 +1,6 @@
 """What was asked for, and what came of it: events, webhook requests, attempts."""
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Self
 
 from django.db import models
@@ -132,6 +132,12 @@ class WebhookRequest(models.Model):
                 name="requests_pending",
                 condition=models.Q(status="pending"),
             ),
+            # The claim's look for requests that have lost workers; there are hardly ever any.
+            models.Index(
+                fields=("subscription", "next_attempt_at", "id"),
+                name="requests_suspect",
+                condition=models.Q(status="pending", lost_count__gt=0),
+            ),
             # The claim's count of what a subscription has in flight.
             models.Index(
                 fields=("subscription", "next_attempt_at"),
@@ -184,11 +190,19 @@ class WebhookRequest(models.Model):
             return str(subscription.status)
         if subscription.circuit == Circuit.OPEN:
             return "circuit_open"
-        if subscription.ordered and self._waits_for_another():
+        if subscription.ordered and (subscription.is_blocked_now or self._waits_for_another()):
             return "ordered"
         if self.is_due and subscription.is_rate_limited_now:
             return "rate_limited"
         return None
+
+    @property
+    def due_at(self) -> datetime | None:
+        """When it will be tried next: not before its ordered subscription is unblocked."""
+        blocked_until = self.subscription.blocked_until
+        if self.next_attempt_at is None or not self.subscription.ordered or blocked_until is None:
+            return self.next_attempt_at
+        return max(self.next_attempt_at, blocked_until)
 
     @property
     def is_due(self) -> bool:

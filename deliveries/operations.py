@@ -73,7 +73,7 @@ PURGE = """
 WITH old AS (
     SELECT id
     FROM webhook_requests
-    WHERE settled_at <= statement_timestamp() - %(age)s AND status = ANY(%(statuses)s)
+    WHERE settled_at <= %(until)s AND status = ANY(%(statuses)s)
     ORDER BY settled_at
     LIMIT %(limit)s
     FOR UPDATE SKIP LOCKED
@@ -91,7 +91,7 @@ DELETE FROM events
 WHERE id IN (
     SELECT id
     FROM events
-    WHERE published_at <= statement_timestamp() - %(age)s
+    WHERE published_at <= %(until)s
         AND NOT EXISTS (SELECT FROM webhook_requests AS r WHERE r.event_id = events.id)
     ORDER BY id
     LIMIT %(limit)s
@@ -111,7 +111,11 @@ def purge(
     Pending requests are never deleted. Works in small batches, skips rows that somebody
     holds, and may run beside deliveries, replays and another purge.
     """
-    parameters = {"age": timedelta(days=older_than_days), "limit": PURGE_BATCH}
+    if older_than_days < 0:
+        raise ValueError("A negative age would purge what is still to be settled.")
+    # The limit is fixed once, by the database's clock: what is settled meanwhile is for the next purge.
+    until = sql.run("SELECT statement_timestamp() - %(age)s", {"age": timedelta(days=older_than_days)})[0][0]
+    parameters = {"until": until, "limit": PURGE_BATCH}
     purged = 0
     while rows := sql.run(PURGE, parameters | {"statuses": list(statuses)}):
         purged += len(rows)

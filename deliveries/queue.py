@@ -6,11 +6,12 @@ wake-up from it claims afterwards, so a row committed before the push is always 
 wake-up that gets lost costs one tick of the clock, never a delivery.
 """
 
+import contextlib
 import logging
 import signal
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -186,37 +187,24 @@ class Worker(SimpleWorker):
         kwargs |= {"worker_ttl": IDLE_LOOK_SECONDS + 15, "log_job_description": False}
         super().__init__(*args, **kwargs)
         self._kept_alive_at = 0.0
-        self._is_looking = False
         Worker.current = self
-
-    @property
-    def is_stopping(self) -> bool:
-        return bool(self._stop_requested)
-
-    @property
-    def was_told_to_stop(self) -> bool:
-        return self._shutdown_requested_date is not None
 
     def heartbeat(self, timeout: int | None = None, pipeline: Any = None) -> None:
         if pipeline is None and self.get_state() == WorkerStatus.IDLE:
-            self._look()
+            look_around(self.queue_names()[0])
+            if _is_told_to_stop:
+                raise StopRequested
         super().heartbeat(timeout, pipeline=pipeline)
 
-    def _look(self) -> None:
-        self._is_looking = True
-        try:
-            look_around(self.queue_names()[0])
-        finally:
-            self._is_looking = False
-        if self._stop_requested:
-            raise StopRequested
+    def stop_after_job(self) -> None:
+        self._stop_requested = True
 
-    def _shutdown(self) -> None:
-        """Let what is being delivered come to its end, in a job or not, before the worker ends."""
-        if self._is_looking:
-            self._stop_requested = True
-        else:
-            super()._shutdown()  # type: ignore[no-untyped-call]
+    def perform_job(self, job: Any, queue: Any) -> bool:
+        with _uninterrupted():
+            return super().perform_job(job, queue)
+
+    def _install_signal_handlers(self) -> None:
+        """Leave the handlers of `run_worker` in place: RQ's would raise into a delivery."""
 
     def keep_alive(self) -> None:
         """Say that the running job makes progress; does nothing most of the time."""
@@ -225,17 +213,9 @@ class Worker(SimpleWorker):
             return
         self._kept_alive_at = now
         signal.alarm(JOB_TIMEOUT_SECONDS)
-        try:
-            super().heartbeat(JOB_TIMEOUT_SECONDS)
-        except redis.RedisError:
-            logger.warning("no heartbeat: Redis is away")
-
-    def set_shutdown_requested_date(self) -> None:
-        # Called in a signal handler: with Redis away it must not raise into the drain.
-        try:
-            super().set_shutdown_requested_date()  # type: ignore[no-untyped-call]
-        except redis.RedisError:
-            return
+        # Not over RQ's own connection, which waits for a Redis that hangs for 15 seconds.
+        with contextlib.suppress(redis.RedisError):
+            _redis().expire(self.key, JOB_TIMEOUT_SECONDS)
 
 
 _looked_at = 0.0
@@ -253,15 +233,43 @@ def look_around(queue_name: str) -> None:
 def run_outliving_the_database(task: str) -> None:
     """Run one of deliveries.tasks in this process; a database that is away only costs a line in the log."""
     try:
-        import_attribute(task)()
+        with _uninterrupted():
+            import_attribute(task)()
     except Error as error:
         logger.warning("the database is away", extra={"task": task, "reason": str(error)})
         connection.close()
 
 
+_is_told_to_stop = False
+_is_uninterrupted = False
+
+
+@contextlib.contextmanager
+def _uninterrupted() -> Iterator[None]:
+    """Have SIGTERM only noted within the block: what is in flight comes to its end first."""
+    global _is_uninterrupted
+    before, _is_uninterrupted = _is_uninterrupted, True
+    try:
+        yield
+    finally:
+        _is_uninterrupted = before
+
+
+def _stop(number: int, frame: Any) -> None:
+    """Note that this process is to end, and end what waits for work at once; asked again, end anyhow."""
+    global _is_told_to_stop
+    if _is_told_to_stop and number == signal.SIGINT:
+        raise SystemExit(1)
+    _is_told_to_stop = True
+    if Worker.current is not None:
+        Worker.current.stop_after_job()
+    if not _is_uninterrupted:
+        raise StopRequested
+
+
 def is_stopping() -> bool:
-    """Return whether this process is a worker that was told to stop."""
-    return Worker.current is not None and Worker.current.is_stopping
+    """Return whether this process was told to stop."""
+    return _is_told_to_stop
 
 
 def keep_alive() -> None:
@@ -277,17 +285,28 @@ def run_worker(queue_name: str, *, make_worker: Callable[[], Worker], burst: boo
     be told to restart it always. While no worker can live, because Redis is away, full or
     hangs, what is due is looked for all the same.
     """
-    while True:
-        worker = None
-        try:
-            worker = make_worker()
-            worker.work(burst=burst, logging_level="WARNING")
-        except redis.RedisError as error:
-            logger.warning("the worker lost Redis", extra={"queue": queue_name, "reason": str(error)})
-        if burst or (worker is not None and worker.was_told_to_stop):
-            return
-        look_around(queue_name)
-        time.sleep(REDIS_AWAY_SECONDS)
+    before = {number: signal.signal(number, _stop) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        while not _is_told_to_stop:
+            _work(queue_name, make_worker, burst=burst)
+            if burst:
+                return
+            if not _is_told_to_stop:
+                look_around(queue_name)
+                time.sleep(REDIS_AWAY_SECONDS)
+    except StopRequested:
+        return
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _work(queue_name: str, make_worker: Callable[[], Worker], *, burst: bool) -> None:
+    """Let one RQ worker work until it gives up, or is told to stop."""
+    try:
+        make_worker().work(burst=burst, logging_level="WARNING")
+    except redis.RedisError as error:
+        logger.warning("the worker lost Redis", extra={"queue": queue_name, "reason": str(error)})
 
 
 class Scheduler(RQScheduler):  # type: ignore[misc]
@@ -299,6 +318,23 @@ class Scheduler(RQScheduler):  # type: ignore[misc]
         run_outliving_the_database(BEAT_SCHEDULER)
         self.register_periodic_jobs()
         return super().enqueue_jobs()
+
+    def _install_signal_handlers(self) -> None:
+        """End at once when told to: RQ's own handler first waits for Redis."""
+
+        def stop(number: int, frame: Any) -> None:
+            raise SystemExit(0)
+
+        signal.signal(signal.SIGTERM, stop)
+        signal.signal(signal.SIGINT, stop)
+
+    def remove_lock(self) -> None:
+        with contextlib.suppress(redis.RedisError):
+            super().remove_lock()
+
+    def register_death(self) -> None:
+        with contextlib.suppress(redis.RedisError):
+            super().register_death()
 
     def register_periodic_jobs(self) -> None:
         """Register the periodic jobs that are not there, under fixed ids."""

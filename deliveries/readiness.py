@@ -1,9 +1,12 @@
 """Is the service ready? One line per part, from outside as from inside."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import Any
 
 from django.db import Error, connection
+from django.http import HttpRequest, HttpResponse
 
 from deliveries import queue, sql
 from deliveries.models import Heartbeat
@@ -81,6 +84,27 @@ def check() -> Readiness:
         scheduler=_state(Heartbeat.Kind.SCHEDULER, kinds),
         oldest_due_seconds=None if oldest is None else round(oldest, 3),
     )
+
+
+class DatabaseDeadlineMiddleware:
+    """Answer 503 in place of waiting for a database that hangs, on every path but the admin's.
+
+    Otherwise a few such calls would hold all threads, those of ingest calls included.
+    """
+
+    def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]) -> None:
+        self.get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> HttpResponse:
+        if request.path_info.startswith("/admin/"):
+            return self.get_response(request)
+        with connection.execute_wrapper(_within_deadline):
+            return self.get_response(request)
+
+
+def _within_deadline(execute: Callable[..., Any], *query: Any) -> Any:
+    with sql.deadline(ANSWER_SECONDS):
+        return execute(*query)
 
 
 def _state(kind: str, alive: set[str]) -> str:

@@ -87,6 +87,7 @@ class RequestStatusSerializer(serializers.ModelSerializer[WebhookRequest]):
     event_id = serializers.UUIDField(allow_null=True)
     status = serializers.ChoiceField(choices=WebhookRequest.Status.choices)
     hold_reason = serializers.CharField(allow_null=True)
+    next_attempt_at = serializers.DateTimeField(source="due_at", allow_null=True)
     attempts = LoggedAttemptSerializer(many=True)
 
     class Meta:

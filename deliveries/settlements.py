@@ -73,12 +73,16 @@ logged AS (
     WHERE a.error = 'worker_lost'
 ),
 tally AS (
+    -- what we could not send ourselves says nothing of the endpoint
     SELECT
-        subscription_id, count(*) AS calls, count(*) FILTER (WHERE error <> '') AS failures,
-        max(disable_reason) AS disable_reason,
-        max(delay) FILTER (WHERE error <> '') AS delay
+        subscription_id,
+        count(*) FILTER (WHERE error <> 'internal') AS calls,
+        count(*) FILTER (WHERE error NOT IN ('', 'internal')) AS failures,
+        max(attempted_at) FILTER (WHERE error = '') AS succeeded_at,
+        max(attempted_at) FILTER (WHERE error NOT IN ('', 'internal')) AS failed_at,
+        bool_or(error = 'internal') AS has_ours,
+        max(disable_reason) AS disable_reason
     FROM outcome
-    WHERE error <> 'internal'
     GROUP BY subscription_id
 ),
 affected AS (
@@ -86,6 +90,7 @@ affected AS (
     FROM tally
     JOIN subscriptions AS s ON s.id = tally.subscription_id
     WHERE tally.failures > 0 OR tally.disable_reason IS NOT NULL
+        OR (s.ordered AND (tally.has_ours OR s.blocked_until IS NOT NULL))
         OR s.failing_since IS NOT NULL OR s.window_failures > 0 OR s.circuit_opened_at IS NOT NULL
     ORDER BY s.id
     FOR NO KEY UPDATE OF s
@@ -139,10 +144,12 @@ SET
         FROM (
             SELECT
                 count.*,
-                s.circuit_probe_at IS NOT NULL AND tally.failures < tally.calls AS closes,
+                -- only a call that went out as a probe tells; others were on their way when it opened
+                coalesce(tally.succeeded_at >= s.circuit_probe_at, false) AS closes,
                 s.circuit_opened_at IS NULL AND tally.failures > 0
                     AND count.calls >= %(window_calls)s AND count.failures * 2 >= count.calls AS trips,
-                s.circuit_probe_at <= statement_timestamp() AND tally.failures = tally.calls AS probe_failed
+                coalesce(tally.failed_at >= s.circuit_probe_at AND tally.succeeded_at IS NULL, false)
+                    AS probe_failed
             FROM (
                 SELECT
                     CASE WHEN is_open THEN s.window_started_at ELSE statement_timestamp() END AS window_started_at,
@@ -156,22 +163,28 @@ SET
         ) AS now
     ),
     failing_since = CASE
-        WHEN tally.failures = tally.calls THEN coalesce(s.failing_since, statement_timestamp())
+        WHEN tally.failures < tally.calls THEN NULL
+        WHEN tally.failures > 0 THEN coalesce(s.failing_since, statement_timestamp())
+        ELSE s.failing_since
     END,
     blocked_until = CASE
-        WHEN EXISTS (SELECT FROM settled WHERE settled.subscription_id = s.id AND settled.blocks)
-        THEN statement_timestamp() + tally.delay * interval '1 second'
+        WHEN EXISTS (SELECT FROM settled WHERE settled.subscription_id = s.id) THEN (
+            SELECT statement_timestamp() + max(settled.delay) * interval '1 second'
+            FROM settled
+            WHERE settled.subscription_id = s.id AND settled.blocks
+        )
+        ELSE s.blocked_until
     END,
     status = CASE
         WHEN tally.disable_reason IS NOT NULL OR (
-            tally.failures = tally.calls
+            tally.failures > 0 AND tally.failures = tally.calls
             AND s.failing_since <= statement_timestamp() - %(disable_after)s * interval '1 second'
         ) THEN 'disabled'
         ELSE s.status
     END,
     status_reason = CASE
         WHEN tally.disable_reason IS NOT NULL THEN tally.disable_reason
-        WHEN s.status <> 'disabled' AND tally.failures = tally.calls
+        WHEN s.status <> 'disabled' AND tally.failures > 0 AND tally.failures = tally.calls
             AND s.failing_since <= statement_timestamp() - %(disable_after)s * interval '1 second'
         THEN 'Nothing but failures since ' || to_char(s.failing_since AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI')
             || ' UTC.'

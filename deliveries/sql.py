@@ -10,17 +10,18 @@ import os
 import socket
 import threading
 import time
-import weakref
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 import psycopg
-from django.db import connection
+from django.db import InterfaceError, InternalError, OperationalError, connection
 from psycopg.rows import tuple_row
 
 WATCH_SECONDS = 0.1
 
-_tuned: "weakref.WeakSet[psycopg.Connection[Any]]" = weakref.WeakSet()
+# What a database raises that is away, restarting, read-only after a failover, or that has
+# cut off a transaction: nothing is wrong with the statement, it may be tried again.
+AWAY = (OperationalError, InterfaceError, InternalError)
 
 
 def run(statement: str, parameters: Mapping[str, Any]) -> list[tuple[Any, ...]]:
@@ -30,20 +31,8 @@ def run(statement: str, parameters: Mapping[str, Any]) -> list[tuple[Any, ...]]:
     """
     connection.ensure_connection()
     with connection.wrap_database_errors, psycopg.Cursor(connection.connection, row_factory=tuple_row) as cursor:
-        _tune(cursor)
         cursor.execute(statement, parameters, prepare=True, binary=True)
         return cursor.fetchall() if cursor.description else []
-
-
-def _tune(cursor: "psycopg.Cursor[Any]") -> None:
-    """Have this connection's plans go through the indexes, once for its life.
-
-    The plan of a prepared statement is kept. Made while the tables are empty or not yet
-    analysed, it would read them from end to end, and go on doing so as they grow.
-    """
-    if cursor.connection not in _tuned:
-        cursor.execute("SET enable_seqscan = off")
-        _tuned.add(cursor.connection)
 
 
 @contextlib.contextmanager

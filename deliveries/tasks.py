@@ -13,6 +13,7 @@ from deliveries.models import Heartbeat
 
 # How often a process says that it is alive.
 BEAT_SECONDS = 5.0
+BEAT_DEADLINE_SECONDS = 1.0
 
 _dispatcher: Dispatcher | None = None
 _beaten_at = 0.0
@@ -24,8 +25,8 @@ def deliver_due() -> int:
     The dispatcher lives as long as the process, and its connections to receivers with it.
     """
     queue.take_wake_ups()
-    _beat(Heartbeat.Kind.WORKER)
     try:
+        _beat(Heartbeat.Kind.WORKER)
         return _get_dispatcher().drain()
     except BaseException:
         _forget_dispatcher()
@@ -34,7 +35,7 @@ def deliver_due() -> int:
 
 def purge() -> int:
     """Delete settled requests older than RETENTION_DAYS; return how many."""
-    return operations.purge(older_than_days=settings.RETENTION_DAYS)
+    return operations.purge(older_than_days=settings.RETENTION_DAYS, progress=lambda done: beat_maintenance())
 
 
 def beat_maintenance() -> None:
@@ -50,9 +51,10 @@ def beat_scheduler() -> None:
 def _beat(kind: str) -> None:
     global _beaten_at
     if time.monotonic() - _beaten_at >= BEAT_SECONDS:
-        with sql.deadline(BEAT_SECONDS):
-            Heartbeat.objects.beat(kind, f"{socket.gethostname()}:{os.getpid()}")
+        # Noted first: a database that hangs is not to be waited for at every turn of a loop.
         _beaten_at = time.monotonic()
+        with sql.deadline(BEAT_DEADLINE_SECONDS):
+            Heartbeat.objects.beat(kind, f"{socket.gethostname()}:{os.getpid()}")
 
 
 def _keep_alive() -> None:

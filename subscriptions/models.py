@@ -272,6 +272,11 @@ class Subscription(models.Model):
         return Circuit.HALF_OPEN if is_probing else Circuit.OPEN
 
     @property
+    def is_blocked_now(self) -> bool:
+        """Whether a request that failed holds up the others of this ordered subscription."""
+        return self.blocked_until is not None and self.blocked_until > timezone.now()
+
+    @property
     def is_rate_limited_now(self) -> bool:
         """Whether the rate limit has no call left at this moment, by the clock of this host."""
         if self.rate_limit is None:

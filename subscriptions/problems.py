@@ -11,7 +11,7 @@ from typing import Any
 
 import msgspec
 from django.core.exceptions import PermissionDenied, RequestDataTooBig
-from django.db import OperationalError
+from django.db import InterfaceError, InternalError, OperationalError
 from django.http import Http404, HttpRequest, HttpResponse
 from rest_framework import exceptions
 from rest_framework.response import Response
@@ -119,7 +119,7 @@ def _problem_of(error: Exception) -> Problem | None:
             return Problem(status=403, code="permission_denied", detail="You may not do this.")
         case RequestDataTooBig():
             return Problem(status=413, code="too_large", detail="The request body is too large.")
-        case OperationalError():
+        case OperationalError() | InterfaceError() | InternalError():
             logger.warning("database unavailable", exc_info=error)
             return unavailable()
         case exceptions.ValidationError():

@@ -139,6 +139,16 @@ def test_a_straggler_that_fails_does_not_move_the_probe(make_subscription, make_
     assert fresh(subscription).circuit_probe_at == before
 
 
+def test_a_straggler_that_succeeds_does_not_close_it(make_subscription, make_request):
+    subscription = make_subscription()
+    for _ in range(11):
+        make_request(subscription)
+    *requests, straggler = claims.claim(11).requests
+    settle(requests, FAILURE)
+    settle([straggler], SUCCESS)
+    assert fresh(subscription).circuit == Circuit.OPEN
+
+
 def test_people_open_and_close_it(make_subscription, make_request):
     subscription = make_subscription()
     make_request(subscription)

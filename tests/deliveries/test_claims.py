@@ -311,7 +311,47 @@ def test_a_replay_starts_a_new_run_and_keeps_the_old_attempts(make_subscription,
 
 
 def test_an_empty_table_yields_nothing():
-    assert claims.claim(10) == claims.Claim(requests=[], stopped_after=None, is_rate_held=False)
-    assert claims.claim(10, after=uuid.uuid4()) == claims.Claim(
-        requests=[], stopped_after=None, is_rate_held=False
-    )
+    nothing = claims.Claim(requests=[], stopped_after=None, has_more=False, rate_held_seconds=None)
+    assert claims.claim(10) == nothing
+    assert claims.claim(10, after=uuid.uuid4()) == nothing
+
+
+def test_every_subscription_has_its_turn_however_old_the_backlog_of_others(make_subscription, make_request):
+    for _ in range(3):
+        backlog = make_subscription()
+        for _ in range(20):
+            make_request(backlog, next_attempt_at=Now() - timedelta(days=1))
+    fresh = make_request(make_subscription())
+    claim = claims.claim(5)
+    assert fresh.id in [request.id for request in claim.requests]
+    assert claim.has_more
+
+
+def test_equal_subscriptions_get_equal_shares(make_subscription, make_request):
+    subscriptions = [make_subscription() for _ in range(30)]
+    for subscription in subscriptions:
+        for _ in range(5):
+            make_request(subscription)
+    claimed = [request.target.id for request in claims.claim(50).requests]
+    assert {claimed.count(subscription.id) for subscription in subscriptions} == {1}
+
+
+def test_suspects_do_not_hold_up_the_rest_of_their_subscription(make_subscription, make_request, make_due):
+    subscription = make_subscription(max_in_flight=4)
+    for request in [make_request(subscription) for _ in range(4)]:
+        WebhookRequest.objects.filter(id=request.id).update(lost_count=2)
+    others = [make_request(subscription) for _ in range(4)]
+    ids = claimed_ids()
+    assert set(ids) & {request.id for request in others}
+    assert len(ids) == 4
+    assert sum(request.lost_count == 2 for request in WebhookRequest.objects.filter(id__in=ids)) <= 1
+
+
+def test_it_takes_nothing_of_a_subscription_that_was_disabled_before_its_lock_was_had(
+    make_subscription, make_request
+):
+    subscription = make_subscription()
+    make_request(subscription)
+    walk = claims._walk(uuid.UUID(int=0), uuid.UUID(int=2**128 - 1), 10)
+    type(subscription).objects.filter(id=subscription.id).disable()
+    assert claims._take(walk, 10, with_suspect=True) == ([], False)

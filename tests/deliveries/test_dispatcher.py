@@ -7,10 +7,13 @@ import threading
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from django.db import OperationalError
 from django.db.models.functions import Now
 from freezegun import freeze_time
 from standardwebhooks.webhooks import Webhook
 
+from deliveries import dispatcher as dispatcher_module
+from deliveries import settlements
 from deliveries.models import DeliveryAttempt, WebhookRequest
 from tests.conftest import SECRET, signature_of
 from tests.receiver import Answer
@@ -153,3 +156,23 @@ def test_a_clock_that_is_wrong_on_one_host_moves_no_due_time(make_subscription, 
     assert waiting.attempt_count == 0
     assert failing.next_attempt_at - failing.received_at < timedelta(minutes=3)
     assert abs(int(receiver.arrivals[0].headers["webhook-timestamp"]) - failing.received_at.timestamp()) < 5
+
+
+def test_what_was_delivered_in_an_outage_is_settled_before_anything_is_claimed(
+    make_subscription, make_request, make_due, receiver, dispatcher, monkeypatch
+):
+    """The outage is played by the settling statement, once; everything else is real."""
+    request = make_request(make_subscription(receiver.url))
+    monkeypatch.setattr(dispatcher_module, "AWAY_SECONDS", 0.05)
+    real = settlements.settle
+
+    def away_once(rows):
+        monkeypatch.setattr(settlements, "settle", real)
+        make_due(request)  # the outage outlasts the lease
+        raise OperationalError("away")
+
+    monkeypatch.setattr(settlements, "settle", away_once)
+    monkeypatch.setattr(dispatcher_module.connection, "close", lambda: None)  # the test's transaction is on it
+    assert dispatcher.drain() == 1
+    request.refresh_from_db()
+    assert (request.status, len(receiver.arrivals)) == ("delivered", 1)

@@ -63,7 +63,8 @@ def test_a_claim_tells_that_a_rate_limit_held_something_back(make_subscription, 
         make_request(subscription)
     assert len(claims.claim(10).requests) == 1
     held = claims.claim(10)
-    assert (held.requests, held.is_rate_held) == ([], True)
+    assert held.requests == []
+    assert 0 < held.rate_held_seconds <= 1
 
 
 def test_the_dispatcher_keeps_the_rate_and_delivers_everything(make_subscription, make_request, receiver, deliver):
@@ -179,3 +180,31 @@ def test_a_failing_receiver_is_asked_in_order_until_it_recovers(
         deliver()
         let_time_pass(subscription, 2)
     assert [arrival.body for arrival in receiver.arrivals] == [b'{"n": 0}'] * 3 + [b'{"n": 1}', b'{"n": 2}']
+
+
+def test_a_late_failure_does_not_unblock_an_ordered_subscription(make_subscription, make_request, make_due):
+    subscription = make_subscription(ordered=True)
+    head = make_request(subscription)
+    (late,) = claims.claim(10).requests
+    make_due(head)
+    (current,) = claims.claim(10).requests
+    settlements.settle([settlement(current, FAILURE, delay=120.0)])
+    settlements.settle([settlement(late, FAILURE, delay=1.0)])
+    assert claimed_ids() == []
+    subscription.refresh_from_db()
+    assert subscription.is_blocked_now
+
+
+def test_a_call_that_cannot_be_sent_blocks_an_ordered_subscription_like_any_failure(
+    make_subscription, make_request, deliver
+):
+    subscription = make_subscription(ordered=True)
+    head = make_request(subscription)
+    make_request(subscription)
+    Subscription.objects.filter(id=subscription.id).update(secret=b"not what encrypt() made")
+    deliver()
+    head.refresh_from_db()
+    assert (head.attempt_count, head.error, head.hold_reason) == (1, "internal", "ordered")
+    assert head.due_at - head.received_at > timedelta(seconds=119)
+    subscription.refresh_from_db()
+    assert subscription.window_failures == 0
