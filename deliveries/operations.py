@@ -3,9 +3,10 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import Any
 from uuid import UUID
 
-from django.db import transaction
+from django.db import IntegrityError, transaction
 from django.db.models.functions import Now
 
 from deliveries import queue, sql
@@ -117,7 +118,7 @@ def purge(
     until = sql.run("SELECT statement_timestamp() - %(age)s", {"age": timedelta(days=older_than_days)})[0][0]
     parameters = {"until": until, "limit": PURGE_BATCH}
     purged = 0
-    while rows := sql.run(PURGE, parameters | {"statuses": list(statuses)}):
+    while rows := _purge_batch(parameters | {"statuses": list(statuses)}):
         purged += len(rows)
         progress(purged)
     if set(statuses) == set(SETTLED_STATUSES):
@@ -126,6 +127,14 @@ def purge(
         Heartbeat.objects.forget(FORGET_AFTER)
         IdempotencyKey.objects.filter(created_at__lte=Now() - FORGET_AFTER).delete()
     return purged
+
+
+def _purge_batch(parameters: dict[str, Any]) -> list[tuple[Any, ...]]:
+    try:
+        return sql.run(PURGE, parameters)
+    except IntegrityError:
+        # A worker long past its lease has just logged its attempt for one of these.
+        return sql.run(PURGE, parameters)
 
 
 def count_purgeable(*, older_than_days: float, statuses: Sequence[str] = SETTLED_STATUSES) -> int:

@@ -8,6 +8,7 @@ rules of one call; the two are the only modules that know libcurl.
 """
 
 import contextlib
+import math
 import os
 import resource
 import select
@@ -91,6 +92,8 @@ class Transport:
         self._connections = Connections()
         self._resolver = resolver or Resolver()
         self._waiting: list[_Waiting] = []
+        self._waiting_until = math.inf
+        self._has_news = False
         self._refused: list[Finished] = []
         self._epoll = select.epoll()
         self._epoll.register(self._resolver.fileno(), select.EPOLLIN)
@@ -116,24 +119,27 @@ class Transport:
         if place is None:
             self._start(call, None, 0.0)
         else:
-            self._waiting.append(_Waiting(call=call, host=place[0], since=time.monotonic()))
-            self._start_waiting()
+            self._start_or_wait(_Waiting(call=call, host=place[0], since=time.monotonic()))
 
     def _start_waiting(self) -> None:
         """Start the calls whose names have been looked up, and end those whose time is over."""
-        waiting, self._waiting = self._waiting, []
+        self._has_news = False
+        waiting, self._waiting, self._waiting_until = self._waiting, [], math.inf
         for each in waiting:
-            waited = time.monotonic() - each.since
-            addresses = self._resolver.addresses_of(each.host)
-            if addresses:
-                self._start(each.call, addresses, waited)
-            elif addresses is None and waited < each.call.timeout_seconds:
-                self._waiting.append(each)
-            else:
-                outcome = Outcome(
-                    error=ErrorClass.DNS, response_ms=round(waited * 1000), dns_ms=round(waited * 1000)
-                )
-                self._refused.append(Finished(call=each.call, outcome=outcome))
+            self._start_or_wait(each)
+
+    def _start_or_wait(self, each: _Waiting) -> None:
+        waited = time.monotonic() - each.since
+        addresses = self._resolver.addresses_of(each.host)
+        if addresses:
+            self._start(each.call, addresses, waited)
+        elif addresses is None and waited < each.call.timeout_seconds:
+            self._waiting.append(each)
+            self._waiting_until = min(self._waiting_until, each.ends_at)
+        else:
+            waited_ms = round(waited * 1000)
+            outcome = Outcome(error=ErrorClass.DNS, response_ms=waited_ms, dns_ms=waited_ms)
+            self._refused.append(Finished(call=each.call, outcome=outcome))
 
     def _start(self, call: Call, addresses: list[str] | None, waited_seconds: float) -> None:
         handle = self._spare.pop() if self._spare else self._new_handle()
@@ -150,7 +156,7 @@ class Transport:
         until = time.monotonic() + timeout_seconds
         while True:
             self._step(until)
-            if self._waiting:
+            if self._has_news or time.monotonic() >= self._waiting_until:
                 self._start_waiting()
             finished = self._refused + self._collect()
             self._refused = []
@@ -171,12 +177,11 @@ class Transport:
 
     def _step(self, until: float) -> None:
         now = time.monotonic()
-        wake_at = min([until, *(each.ends_at for each in self._waiting)])
-        if self._deadline is not None:
-            wake_at = min(wake_at, self._deadline)
+        wake_at = min(until, self._waiting_until, math.inf if self._deadline is None else self._deadline)
         for descriptor, _ in self._epoll.poll(max(0.0, wake_at - now), EVENTS_PER_STEP):
             if descriptor == self._resolver.fileno():
                 self._resolver.clear_event()
+                self._has_news = True
                 continue
             # Zero lets libcurl find out by itself what the socket is ready for. An event may
             # be of a socket that was closed in this very loop; libcurl passes over it.
