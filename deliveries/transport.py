@@ -8,6 +8,7 @@ rules of one call; the two are the only modules that know libcurl.
 """
 
 import contextlib
+import logging
 import math
 import os
 import resource
@@ -27,6 +28,8 @@ from deliveries.resolver import Resolver, split_host
 from subscriptions.addresses import Network
 
 __all__ = ["Call", "Finished", "Transport"]
+
+logger = logging.getLogger(__name__)
 
 # Open connections, those in use included, above which an idle one is closed for each
 # that is given back.
@@ -126,7 +129,12 @@ class Transport:
         self._has_news = False
         waiting, self._waiting, self._waiting_until = self._waiting, [], math.inf
         for each in waiting:
-            self._start_or_wait(each)
+            try:
+                self._start_or_wait(each)
+            except ValueError:
+                logger.exception("a call cannot be made")
+                outcome = Outcome(error=ErrorClass.INTERNAL, response_ms=0)
+                self._refused.append(Finished(call=each.call, outcome=outcome))
 
     def _start_or_wait(self, each: _Waiting) -> None:
         waited = time.monotonic() - each.since
