@@ -33,6 +33,9 @@ MAX_LOST_IN_A_ROW = 3
 # Subscriptions looked at per walk; a claim walks on until it has enough or is round.
 WALK_LENGTH = 1_000
 
+# Payloads in the memory of one worker, in bytes.
+MAX_BYTES = 128 * 1024 * 1024
+
 # Claims that a rate limit's window remembers: those of the last second are far fewer.
 METER_LENGTH = 1_000
 
@@ -158,7 +161,8 @@ offered AS (
         r.id, r.subscription_id, r.event_id, r.attempt_count, r.trigger, free.lease,
         r.next_attempt_at - free.lease AS leased_at,
         r.lease_token IS NOT NULL AS is_lost,
-        r.lost_count + (r.lease_token IS NOT NULL)::int AS lost_count
+        r.lost_count + (r.lease_token IS NOT NULL)::int AS lost_count,
+        coalesce(octet_length(r.payload), (SELECT octet_length(payload) FROM events WHERE id = r.event_id)) AS size
     FROM free
     CROSS JOIN LATERAL (
         SELECT *
@@ -200,10 +204,12 @@ picked AS MATERIALIZED (
     SELECT *, lost_count >= %(max_lost)s AS is_poison
     FROM (
         SELECT
-            *, row_number() OVER (PARTITION BY lost_count = %(max_lost)s - 1 ORDER BY leased_at) AS place
+            *,
+            row_number() OVER (PARTITION BY lost_count = %(max_lost)s - 1 ORDER BY leased_at) AS place,
+            sum(size) OVER (ROWS UNBOUNDED PRECEDING) - size AS size_before
         FROM offered
     ) AS placed
-    WHERE lost_count <> %(max_lost)s - 1 OR place <= %(suspects)s
+    WHERE (lost_count <> %(max_lost)s - 1 OR place <= %(suspects)s) AND size_before < %(max_bytes)s
     LIMIT %(limit)s
 ),
 lost AS (
@@ -328,8 +334,12 @@ class _Walk:
     at: datetime
 
 
-def claim(limit: int, *, after: uuid.UUID | None = None, with_suspect: bool = True) -> Claim:
+def claim(
+    limit: int, *, after: uuid.UUID | None = None, with_suspect: bool = True, max_bytes: int = MAX_BYTES
+) -> Claim:
     """Take up to `limit` due requests under a fresh lease, one suspect among them at most.
+
+    Stops at the request whose payload goes over `max_bytes`, which it still takes.
 
     Visits the subscriptions round robin, beginning after `after`, and takes from each no
     more than its free slots. Fewer than `limit` come back when nothing more is due, when
@@ -337,6 +347,7 @@ def claim(limit: int, *, after: uuid.UUID | None = None, with_suspect: bool = Tr
     """
     requests: list[ClaimedRequest] = []
     has_more = False
+    size = 0
     held: list[float] = []
     position = after
     ranges = [(_FIRST, _LAST)] if after is None else [(after, _LAST), (_FIRST, after)]
@@ -344,13 +355,16 @@ def claim(limit: int, *, after: uuid.UUID | None = None, with_suspect: bool = Tr
         if len(requests) == limit:
             break
         position = first
-        while position is not None and position < last and len(requests) < limit:
+        while position is not None and position < last and len(requests) < limit and size < max_bytes:
             with transaction.atomic():
                 walk = _walk(position, last, limit - len(requests))
                 if walk.targets:
                     may_take_suspect = with_suspect and not any(request.is_suspect for request in requests)
-                    taken, is_cut = _take(walk, limit - len(requests), with_suspect=may_take_suspect)
+                    taken, is_cut = _take(
+                        walk, limit - len(requests), with_suspect=may_take_suspect, max_bytes=max_bytes - size
+                    )
                     requests += taken
+                    size += sum(len(request.payload) for request in taken)
                     has_more |= is_cut
             if walk.rate_held_seconds is not None:
                 held.append(walk.rate_held_seconds)
@@ -380,7 +394,7 @@ def _walk(after: uuid.UUID, until: uuid.UUID, limit: int) -> _Walk:
     return _Walk(targets=targets, stopped_after=stopped_after, rate_held_seconds=rate_held_seconds, at=at)
 
 
-def _take(walk: _Walk, limit: int, *, with_suspect: bool) -> tuple[list[ClaimedRequest], bool]:
+def _take(walk: _Walk, limit: int, *, with_suspect: bool, max_bytes: int) -> tuple[list[ClaimedRequest], bool]:
     """Take each locked subscription's share; return it, and whether one of them had its full share."""
     token = uuid.uuid4()
     # Rounded down, so that the whole never has to be cut: that would favour the oldest.
@@ -392,6 +406,7 @@ def _take(walk: _Walk, limit: int, *, with_suspect: bool) -> tuple[list[ClaimedR
         "margin": settings.LEASE_MARGIN_SECONDS,
         "max_lost": MAX_LOST_IN_A_ROW,
         "suspects": int(with_suspect),
+        "max_bytes": max_bytes,
         "meter_length": METER_LENGTH,
         "token": token,
     }

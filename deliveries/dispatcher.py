@@ -78,6 +78,7 @@ class Dispatcher:
         self._unsettled: list[Settlement] = []
         self._unsettled_since = 0.0
         self._suspects = 0
+        self._bytes = 0
         self._look_at = 0.0
         self._signalled_at = 0.0
         self._away_until = 0.0
@@ -136,7 +137,8 @@ class Dispatcher:
 
     def _may_claim(self) -> bool:
         is_due = time.monotonic() >= self._look_at
-        return is_due and self._free_slots > 0 and not self._is_away and not self._should_stop()
+        has_room = self._free_slots > 0 and self._bytes < claims.MAX_BYTES
+        return is_due and has_room and not self._is_away and not self._should_stop()
 
     def _is_done(self, attempts: int, busy_at: float) -> bool:
         """Whether to end, now that nothing is in flight and everything settled."""
@@ -152,7 +154,12 @@ class Dispatcher:
         limit = min(self._free_slots, CLAIM_SIZE)
         try:
             with sql.deadline(DATABASE_SECONDS):
-                claim = claims.claim(limit, after=self._stopped_after, with_suspect=self._suspects == 0)
+                claim = claims.claim(
+                    limit,
+                    after=self._stopped_after,
+                    with_suspect=self._suspects == 0,
+                    max_bytes=claims.MAX_BYTES - self._bytes,
+                )
         except sql.AWAY as error:
             self._outlive(error)
             return
@@ -178,6 +185,7 @@ class Dispatcher:
     def _send(self, request: ClaimedRequest, attempted_at: datetime) -> None:
         sent = Sent(request=request, attempted_at=attempted_at)
         self._suspects += request.is_suspect
+        self._bytes += len(request.payload)
         # The boundary around one delivery: whatever is wrong with this row must not stop
         # the others, and is an attempt that failed.
         try:
@@ -224,6 +232,7 @@ class Dispatcher:
     def _note_settled(self) -> None:
         settled, self._unsettled = self._unsettled, []
         self._suspects -= sum(settlement.request.is_suspect for settlement in settled)
+        self._bytes -= sum(len(settlement.request.payload) for settlement in settled)
         self._look_at = 0.0
         for settlement in settled:
             _log_attempt(settlement)

@@ -354,4 +354,16 @@ def test_it_takes_nothing_of_a_subscription_that_was_disabled_before_its_lock_wa
     make_request(subscription)
     walk = claims._walk(uuid.UUID(int=0), uuid.UUID(int=2**128 - 1), 10)
     type(subscription).objects.filter(id=subscription.id).disable()
-    assert claims._take(walk, 10, with_suspect=True) == ([], False)
+    assert claims._take(walk, 10, with_suspect=True, max_bytes=claims.MAX_BYTES) == ([], False)
+
+
+def test_it_takes_no_more_payload_than_it_may_hold(make_subscription, make_request):
+    subscription = make_subscription()
+    for _ in range(10):
+        make_request(subscription, b"x" * 1000)
+    event = Event.objects.create(event_type="invoice.paid", payload=b"x" * 1000)
+    for _ in range(10):
+        WebhookRequest.objects.create(subscription=subscription, event=event, event_type="invoice.paid")
+    assert len(claims.claim(100, max_bytes=3500).requests) == 4
+    assert len(claims.claim(100, max_bytes=1).requests) == 1
+    assert len(claims.claim(100).requests) == 15
