@@ -16,6 +16,7 @@ SECONDS = 1.5
 SIZE = 10_000
 
 _entries: TTLCache[UUID, Any] = TTLCache(maxsize=SIZE, ttl=SECONDS)
+_generation = 0
 _lock = Lock()
 
 
@@ -24,13 +25,23 @@ def get(subscription_id: UUID) -> Any | None:
         return _entries.get(subscription_id)
 
 
-def put(subscription_id: UUID, subscription: Any) -> None:
+def generation() -> int:
+    """Return a number that changes whenever something is forgotten; ask for it before reading a row to `put`."""
     with _lock:
-        _entries[subscription_id] = subscription
+        return _generation
+
+
+def put(subscription_id: UUID, subscription: Any, *, generation: int) -> None:
+    """Keep a subscription that was read after `generation`, unless something was forgotten since."""
+    with _lock:
+        if generation == _generation:
+            _entries[subscription_id] = subscription
 
 
 def forget(subscription_id: UUID) -> None:
+    global _generation
     with _lock:
+        _generation += 1
         _entries.pop(subscription_id, None)
 
 

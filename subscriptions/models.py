@@ -94,8 +94,9 @@ class SubscriptionQuerySet(models.QuerySet["Subscription"]):
         """
         subscription: Subscription | None = cache.get(subscription_id)
         if subscription is None:
+            generation = cache.generation()
             subscription = self.get(id=subscription_id)
-            cache.put(subscription_id, subscription)
+            cache.put(subscription_id, subscription, generation=generation)
         return subscription
 
     def pause(self) -> int:

@@ -76,7 +76,7 @@ def test_the_first_answer_comes_again_though_the_subscription_is_disabled_by_now
 
 def test_a_stale_cache_stores_nothing_for_a_disabled_subscription(post, make_subscription):
     subscription = make_subscription()
-    cache.put(subscription.id, type(subscription).objects.get())
+    cache.put(subscription.id, type(subscription).objects.get(), generation=cache.generation())
     type(subscription).objects.update(status="disabled")
     assert post(ingest_body(subscription.id)).status == 409
     assert not IdempotencyKey.objects.exists()

@@ -60,7 +60,7 @@ def test_it_forgets_again_at_the_commit_what_was_read_between_saving_and_committ
         subscription.status = "disabled"
         subscription.save()
         # What a thread that does not see the uncommitted row would have put there.
-        cache.put(subscription.id, before)
+        cache.put(subscription.id, before, generation=cache.generation())
     assert Subscription.objects.cached(subscription.id).status == "disabled"
 
 
@@ -102,10 +102,20 @@ def test_it_drops_the_least_recently_added_when_it_is_full(monkeypatch):
     monkeypatch.setattr(cache, "_entries", TTLCache(maxsize=2, ttl=cache.SECONDS))
     ids = [uuid.UUID(int=number) for number in range(3)]
     for one in ids:
-        cache.put(one, str(one))
+        cache.put(one, str(one), generation=cache.generation())
     assert [cache.get(one) for one in ids] == [None, str(ids[1]), str(ids[2])]
 
 
 def test_it_forgets_quietly_what_it_does_not_have():
     cache.forget(uuid.UUID(int=1))
     assert cache.get(uuid.UUID(int=1)) is None
+
+
+def test_a_row_that_was_read_before_it_was_changed_is_not_kept(clock, make_subscription):
+    subscription = make_subscription()
+    generation = cache.generation()
+    before = Subscription.objects.get(id=subscription.id)
+    subscription.status = "disabled"
+    subscription.save()
+    cache.put(subscription.id, before, generation=generation)
+    assert Subscription.objects.cached(subscription.id).status == "disabled"
