@@ -17,18 +17,12 @@ import uuid
 from collections import Counter
 from dataclasses import dataclass
 from datetime import datetime
-from functools import lru_cache
 
 from django.conf import settings
 from django.db import transaction
 
 from deliveries import sql
-from subscriptions import secrets, signing
-
-# A request whose worker was lost this often in a row is failed: it may be what kills them.
-# Before its last chance it is a suspect, and suspects are tried one at a time in a worker,
-# so that those that only happened to be in flight beside it are not failed with it.
-MAX_LOST_IN_A_ROW = 3
+from deliveries.leases import MAX_LOST_IN_A_ROW, ClaimedRequest, Target
 
 # Subscriptions looked at per walk; a claim walks on until it has enough or is round.
 WALK_LENGTH = 1_000
@@ -272,43 +266,6 @@ RETURNING
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Target:
-    """What sending needs of a subscription."""
-
-    id: uuid.UUID
-    url: str
-    stored_secret: bytes
-    retry_schedule: list[int]
-    timeout_seconds: int
-
-    @property
-    def signing_keys(self) -> list[bytes]:
-        """The HMAC keys, newest first. Raises UnreadableSecret if the key ring lacks their key."""
-        return [_signing_key(self.stored_secret, self.id)]
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class ClaimedRequest:
-    """A request under our lease: what to send, and what settling has to know."""
-
-    id: uuid.UUID
-    target: Target
-    event_type: str
-    payload: bytes
-    attempt_number: int
-    trigger: str
-    failure_count: int
-    lost_count: int
-    lease_token: uuid.UUID
-    claimed_at: datetime
-
-    @property
-    def is_suspect(self) -> bool:
-        """Whether one more lost worker would fail this request."""
-        return self.lost_count == MAX_LOST_IN_A_ROW - 1
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
 class Claim:
     """The requests of one claim.
 
@@ -428,8 +385,3 @@ def _take(walk: _Walk, limit: int, *, with_suspect: bool, max_bytes: int) -> tup
     ]
     taken = Counter(request.target.id for request in requests)
     return requests, any(count >= share for count in taken.values())
-
-
-@lru_cache(maxsize=10_000)
-def _signing_key(stored_secret: bytes, subscription_id: uuid.UUID) -> bytes:
-    return signing.key_of(secrets.decrypt(stored_secret, row_id=subscription_id))

@@ -12,7 +12,7 @@ from django.conf import settings
 from django.db import DataError, IntegrityError, connection
 
 from deliveries import claims, retry, settlements, sql
-from deliveries.claims import ClaimedRequest
+from deliveries.leases import ClaimedRequest
 from deliveries.outcome import ErrorClass, Outcome
 from deliveries.settlements import Settlement
 from deliveries.transport import Call, Transport

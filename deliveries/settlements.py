@@ -14,7 +14,7 @@ from django.conf import settings
 from django.db import IntegrityError, OperationalError
 
 from deliveries import sql
-from deliveries.claims import ClaimedRequest
+from deliveries.leases import ClaimedRequest
 from deliveries.outcome import Outcome
 from deliveries.retry import Decision
 from subscriptions.models import new_id

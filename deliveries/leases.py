@@ -1,0 +1,55 @@
+"""What a worker holds of a request while it is under its lease."""
+
+import uuid
+from dataclasses import dataclass
+from datetime import datetime
+from functools import lru_cache
+
+from subscriptions import secrets, signing
+
+# A request whose worker was lost this often in a row is failed: it may be what kills them.
+# Before its last chance it is a suspect, and suspects are tried one at a time in a worker,
+# so that those that only happened to be in flight beside it are not failed with it.
+MAX_LOST_IN_A_ROW = 3
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Target:
+    """What sending needs of a subscription."""
+
+    id: uuid.UUID
+    url: str
+    stored_secret: bytes
+    retry_schedule: list[int]
+    timeout_seconds: int
+
+    @property
+    def signing_keys(self) -> list[bytes]:
+        """The HMAC keys, newest first. Raises UnreadableSecret if the key ring lacks their key."""
+        return [_signing_key(self.stored_secret, self.id)]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ClaimedRequest:
+    """A request under our lease: what to send, and what settling has to know."""
+
+    id: uuid.UUID
+    target: Target
+    event_type: str
+    payload: bytes
+    attempt_number: int
+    trigger: str
+    failure_count: int
+    lost_count: int
+    lease_token: uuid.UUID
+    claimed_at: datetime
+
+    @property
+    def is_suspect(self) -> bool:
+        """Whether one more lost worker would fail this request."""
+        return self.lost_count == MAX_LOST_IN_A_ROW - 1
+
+
+@lru_cache(maxsize=10_000)
+def _signing_key(stored_secret: bytes, subscription_id: uuid.UUID) -> bytes:
+    return signing.key_of(secrets.decrypt(stored_secret, row_id=subscription_id))
