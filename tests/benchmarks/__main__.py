@@ -28,6 +28,11 @@ SUBSCRIPTIONS = 100
 PAYLOAD_BYTES = 1000
 DRAINED = 20_000
 
+DRAIN_SECONDS = """
+SELECT extract(epoch FROM max(r.settled_at) - min(a.attempted_at))::float AS seconds
+FROM delivery_attempts AS a JOIN webhook_requests AS r ON r.id = a.request_id
+"""
+
 BLOAT_ROUNDS = 10
 BLOAT_BATCH = 100_000
 
@@ -141,11 +146,10 @@ def bench_drain(bench: Bench) -> None:
         bench.service.query("VACUUM ANALYZE webhook_requests")
         cpu_before = cpu_seconds(worker)
         bench.release()
-        released_at = bench.service.query("SELECT statement_timestamp() AS now")[0]["now"]
         bench.wait_until_settled()
-        last = bench.service.query("SELECT max(settled_at) AS at FROM webhook_requests")[0]["at"]
-        seconds = (last - released_at).total_seconds()  # type: ignore[operator]
-        rates.append(DRAINED / seconds)
+        # From the first attempt on: nobody wakes the idle worker here, it looks by itself.
+        seconds = bench.service.query(DRAIN_SECONDS)[0]["seconds"]
+        rates.append(DRAINED / seconds)  # type: ignore[operator]
         costs.append((cpu_seconds(worker) - cpu_before) / DRAINED * 1e6)
     show("drain", f"{median(rates):,.0f} deliveries/s", rates, f"{median(costs):.0f} µs of worker CPU each")
     worker.stop()
