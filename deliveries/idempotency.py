@@ -28,9 +28,10 @@ WITH kept AS (
     WHERE k.created_at <= statement_timestamp() - interval '24 hours'
     RETURNING request_id
 )
-INSERT INTO webhook_requests (id, subscription_id, event_type, payload)
-SELECT request_id, %(subscription_id)s, %(event_type)s, %(payload)b
+INSERT INTO webhook_requests (id, subscription_id, tenant, event_type, payload)
+SELECT kept.request_id, s.id, s.tenant, %(event_type)s, %(payload)b
 FROM kept
+JOIN subscriptions AS s ON s.id = %(subscription_id)s
 RETURNING id
 """
 

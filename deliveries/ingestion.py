@@ -65,8 +65,8 @@ class _Row:
 # The join refuses a subscription that was disabled or deleted since it was cached. The
 # ids are ours, so that a statement whose commit is in doubt can simply be run again.
 INSERT = """
-INSERT INTO webhook_requests (id, subscription_id, event_type, payload)
-SELECT new.id, s.id, new.event_type, new.payload
+INSERT INTO webhook_requests (id, subscription_id, tenant, event_type, payload)
+SELECT new.id, s.id, s.tenant, new.event_type, new.payload
 FROM unnest(%(ids)b::uuid[], %(subscription_ids)b::uuid[], %(event_types)b::text[], %(payloads)b::bytea[])
     AS new (id, subscription_id, event_type, payload)
 JOIN subscriptions AS s ON s.id = new.subscription_id AND s.status <> 'disabled'

@@ -29,6 +29,9 @@ class Event(models.Model):
     payload = models.BinaryField()
     published_at = models.DateTimeField(db_default=Now())
 
+    # What its event type's schema finds wrong with the payload; null means nothing.
+    findings = models.JSONField(null=True)
+
     class Meta:
         db_table = "events"
         ordering = ("-id",)
@@ -45,7 +48,7 @@ class Event(models.Model):
 class WebhookRequestQuerySet(models.QuerySet["WebhookRequest"]):
     def for_tenant(self, tenant: str | None) -> Self:
         """Limit to one tenant's requests; None, an operator's view, means all of them."""
-        return self if tenant is None else self.filter(subscription__tenant=tenant)
+        return self if tenant is None else self.filter(tenant=tenant)
 
     def settled(self) -> Self:
         return self.exclude(status=WebhookRequest.Status.PENDING)
@@ -69,15 +72,20 @@ class WebhookRequestQuerySet(models.QuerySet["WebhookRequest"]):
             failure_count=0,
             lost_count=0,
             error="",
+            status_reason="",
         )
 
-    def cancel(self) -> int:
-        """End the pending requests among these untried; return how many.
+    def cancel(self, reason: str = "") -> int:
+        """End the pending requests among these untried, and say why; return how many.
 
         A call in flight is not called back: its attempt is logged, and changes nothing.
         """
         return self.filter(status=WebhookRequest.Status.PENDING).update(
-            status=WebhookRequest.Status.CANCELED, settled_at=Now(), next_attempt_at=None, lease_token=None
+            status=WebhookRequest.Status.CANCELED,
+            status_reason=reason,
+            settled_at=Now(),
+            next_attempt_at=None,
+            lease_token=None,
         )
 
 
@@ -100,6 +108,8 @@ class WebhookRequest(models.Model):
     event = models.ForeignKey(
         Event, models.PROTECT, null=True, blank=True, related_name="requests", db_index=False
     )
+    # Its subscription's, once more: lists of one tenant need it in their index.
+    tenant = models.CharField(max_length=255, blank=True, db_default="")
     event_type = models.CharField(max_length=event_types.MAX_LENGTH)
     # The bytes that are sent, exactly as they came in; null when the event has them.
     payload = models.BinaryField(null=True)
@@ -117,6 +127,10 @@ class WebhookRequest(models.Model):
     lost_count = models.PositiveSmallIntegerField(db_default=0)
     # The class of the last error, while the request is not delivered.
     error = models.CharField(max_length=16, blank=True, db_default="")
+    # Why it was skipped or canceled, in words.
+    status_reason = models.CharField(max_length=255, blank=True, db_default="")
+    # What its event type's schema finds wrong with the payload; null means nothing, or see the event.
+    findings = models.JSONField(null=True)
 
     objects = WebhookRequestQuerySet.as_manager()
 
@@ -146,6 +160,8 @@ class WebhookRequest(models.Model):
             ),
             # Requests of one subscription, newest first: admin and replay.
             models.Index(fields=("subscription", "-id"), name="requests_by_subscription"),
+            # A tenant's requests, newest first. Who has no tenants pays nothing for it.
+            models.Index(fields=("tenant", "-id"), name="requests_by_tenant", condition=~models.Q(tenant="")),
             # Failed requests, newest first: the operator's first question.
             models.Index(fields=("-id",), name="requests_failed", condition=models.Q(status="failed")),
             # The purge (deliveries/operations.py): settled requests by age.

@@ -10,6 +10,7 @@ from hashlib import sha256
 from typing import Any, Self
 from uuid import UUID
 
+import msgspec
 import uuid_utils.compat
 from django.conf import settings
 from django.contrib.postgres.fields import ArrayField
@@ -24,6 +25,7 @@ from subscriptions.visible import visible
 
 MAX_EVENT_TYPES = 250
 MAX_RETRIES = 20
+MAX_METADATA_BYTES = 4096
 LONGEST_RETRY_DELAY_SECONDS = 7 * 24 * 3600
 LONGEST_CALL_TIMEOUT_SECONDS = 60
 
@@ -64,6 +66,13 @@ def validate_event_type_pattern(value: str) -> None:
         )
 
 
+def validate_metadata(value: Any) -> None:
+    if not isinstance(value, dict):
+        raise ValidationError("The metadata is a JSON object.", code="invalid_metadata")
+    if len(msgspec.json.encode(value)) > MAX_METADATA_BYTES:
+        raise ValidationError(f"The metadata has at most {MAX_METADATA_BYTES} bytes.", code="invalid_metadata")
+
+
 def validate_secret(value: str) -> None:
     if not 1 <= len(value) <= secrets.MAX_LENGTH:
         raise ValidationError(f"A secret has 1 to {secrets.MAX_LENGTH} characters.", code="invalid_secret")
@@ -86,6 +95,10 @@ class SubscriptionQuerySet(models.QuerySet["Subscription"]):
         """Limit to one tenant's subscriptions; None, an operator's view, means all of them."""
         return self if tenant is None else self.filter(tenant=tenant)
 
+    def existing(self) -> Self:
+        """Leave out the deleted ones, whose rows stay for the sake of their history."""
+        return self.filter(deleted_at=None)
+
     def cached(self, subscription_id: UUID) -> "Subscription":
         """Return a subscription that is at most two seconds old, without a query if possible.
 
@@ -95,7 +108,7 @@ class SubscriptionQuerySet(models.QuerySet["Subscription"]):
         subscription: Subscription | None = cache.get(subscription_id)
         if subscription is None:
             generation = cache.generation()
-            subscription = self.get(id=subscription_id)
+            subscription = self.existing().get(id=subscription_id)
             cache.put(subscription_id, subscription, generation=generation)
         return subscription
 
@@ -166,6 +179,12 @@ class Subscription(models.Model):
         max_length=255, blank=True, default="", help_text="The customer this subscription belongs to."
     )
     description = models.CharField(max_length=255, blank=True, default="")
+    metadata = models.JSONField(
+        blank=True,
+        default=dict,
+        validators=[validate_metadata],
+        help_text="A JSON object of your own, up to 4 KB.",
+    )
     target_url = models.CharField(
         max_length=addresses.MAX_URL_LENGTH,
         validators=[validate_target_url],
@@ -178,9 +197,27 @@ class Subscription(models.Model):
         size=MAX_EVENT_TYPES,
         help_text="Event types (invoice.paid), wildcards (invoice.*) or *; none means every event.",
     )
+    # Which of the events of these types are wanted; null means all of them.
+    filter = models.JSONField(
+        null=True, blank=True, help_text="Conditions over the payload and the event's fields."
+    )
     # Encrypted; see subscriptions/secrets.py. Set it with set_secret().
     secret = models.BinaryField(editable=False)
     secret_hint = models.CharField(max_length=8, editable=False)
+    # During a rotation: the secret before, and until when it signs and verifies as well.
+    previous_secret = models.BinaryField(null=True, editable=False)
+    previous_secret_until = models.DateTimeField(null=True, editable=False)
+    headers = models.JSONField(
+        blank=True, default=dict, help_text="Extra headers to send: an object of names and values."
+    )
+    # Encrypted: a JSON object of names and values, and a JSON object by `type`; null means none.
+    secret_headers = models.BinaryField(null=True, editable=False)
+    auth = models.BinaryField(null=True, editable=False)
+    ca_certificates = models.TextField(
+        blank=True,
+        default="",
+        help_text="PEM certificates that the receiver is verified against, instead of the usual ones.",
+    )
     retry_schedule = ArrayField(
         models.PositiveIntegerField(
             validators=[MinValueValidator(1), MaxValueValidator(LONGEST_RETRY_DELAY_SECONDS)]
@@ -229,6 +266,8 @@ class Subscription(models.Model):
 
     created_at = models.DateTimeField(db_default=Now(), editable=False)
     updated_at = models.DateTimeField(db_default=Now(), editable=False)
+    # Deleted for everybody; the row stays as long as its history does.
+    deleted_at = models.DateTimeField(null=True, editable=False)
 
     objects = SubscriptionQuerySet.as_manager()
 

@@ -2,13 +2,14 @@
 
 A secret is stored as AES-256-GCM (NIST SP 800-38D) under a key of the ring in
 `SECRET_KEYS`: version byte, four bytes that name the key, nonce of 12, ciphertext with
-its tag. The row's id is authenticated with it, so that a ciphertext copied to another
-row cannot be read there.
+its tag. The row's id and the purpose are authenticated with it, so that a ciphertext
+copied to another row, or to another column, cannot be read there.
 """
 
 import base64
 import os
 import secrets
+from enum import StrEnum
 from functools import lru_cache
 from hashlib import sha256
 from uuid import UUID
@@ -27,6 +28,14 @@ _KEY_NAME_BYTES = 4
 _NONCE_BYTES = 12
 
 
+class Purpose(StrEnum):
+    """What a secret is for; the signing secret's name is empty, as it was the first."""
+
+    SIGNING = ""
+    HEADERS = "headers"
+    AUTH = "auth"
+
+
 class UnreadableSecret(Exception):
     """A stored secret cannot be decrypted with any key in SECRET_KEYS."""
 
@@ -41,15 +50,15 @@ def hint_of(secret: str) -> str:
     return f"…{secret[-4:]}" if len(secret) >= 16 else "…"
 
 
-def encrypt(secret: str, *, row_id: UUID) -> bytes:
+def encrypt(secret: str, *, row_id: UUID, purpose: Purpose = Purpose.SIGNING) -> bytes:
     """Encrypt a secret for the row it will be stored in, under the first key of the ring."""
     name, cipher = next(iter(_ring(tuple(settings.SECRET_KEYS)).items()))
     nonce = os.urandom(_NONCE_BYTES)
-    return _VERSION + name + nonce + cipher.encrypt(nonce, secret.encode(), row_id.bytes)
+    return _VERSION + name + nonce + cipher.encrypt(nonce, secret.encode(), row_id.bytes + purpose.encode())
 
 
-def decrypt(stored: bytes, *, row_id: UUID) -> str:
-    """Return the secret that `encrypt` made into `stored` for the same row.
+def decrypt(stored: bytes, *, row_id: UUID, purpose: Purpose = Purpose.SIGNING) -> str:
+    """Return the secret that `encrypt` made into `stored` for the same row and purpose.
 
     Raises UnreadableSecret if its key is not in the ring or the bytes were altered.
     """
@@ -58,7 +67,8 @@ def decrypt(stored: bytes, *, row_id: UUID) -> str:
     if stored[:1] != _VERSION or cipher is None:
         raise UnreadableSecret("The key of this secret is not in SECRET_KEYS.")
     try:
-        return cipher.decrypt(rest[:_NONCE_BYTES], rest[_NONCE_BYTES:], row_id.bytes).decode()
+        context = row_id.bytes + purpose.encode()
+        return cipher.decrypt(rest[:_NONCE_BYTES], rest[_NONCE_BYTES:], context).decode()
     except (InvalidTag, ValueError):
         raise UnreadableSecret("This secret was altered, or belongs to another row.") from None
 

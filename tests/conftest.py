@@ -66,7 +66,7 @@ def make_request(db: None) -> Callable[..., WebhookRequest]:
     """Store a request that is due, as an ingest call would have."""
 
     def make(subscription: Subscription, payload: bytes = b'{"n": 1}', **fields: Any) -> WebhookRequest:
-        fields = {"event_type": "invoice.paid"} | fields
+        fields = {"event_type": "invoice.paid", "tenant": subscription.tenant} | fields
         request = WebhookRequest.objects.create(subscription=subscription, payload=payload, **fields)
         request.refresh_from_db()
         return request

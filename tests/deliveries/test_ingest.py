@@ -59,7 +59,7 @@ def stored_payload() -> bytes:
 
 
 def test_it_stores_a_request_that_is_due_and_answers_202(post_ingest, make_subscription):
-    subscription = make_subscription()
+    subscription = make_subscription(tenant="acme")
     answer = post_ingest(ingest_body(subscription.id, "invoice.paid", '{"n": 1}'))
     row = WebhookRequest.objects.values().get()
     assert answer.status == 202
@@ -70,6 +70,7 @@ def test_it_stores_a_request_that_is_due_and_answers_202(post_ingest, make_subsc
         "id": row["id"],
         "subscription_id": subscription.id,
         "event_id": None,
+        "tenant": "acme",
         "event_type": "invoice.paid",
         "payload": b'{"n": 1}',
         "received_at": row["received_at"],
@@ -82,6 +83,8 @@ def test_it_stores_a_request_that_is_due_and_answers_202(post_ingest, make_subsc
         "failure_count": 0,
         "lost_count": 0,
         "error": "",
+        "status_reason": "",
+        "findings": None,
     }
     assert row["id"].version == 7
 
