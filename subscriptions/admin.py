@@ -15,18 +15,16 @@ from django.template.response import TemplateResponse
 from django.utils.html import format_html
 
 from subscriptions import secrets
+from subscriptions.api_keys import ApiKey, ApiKeyQuerySet
 from subscriptions.event_types import MAX_LENGTH
 from subscriptions.models import (
     LONGEST_RETRY_DELAY_SECONDS,
     MAX_EVENT_TYPES,
     MAX_RETRIES,
-    ApiKey,
-    ApiKeyQuerySet,
     Subscription,
     SubscriptionQuerySet,
-    validate_event_type_pattern,
-    validate_secret,
 )
+from subscriptions.validation import validate_event_type_pattern, validate_secret
 from subscriptions.visible import visible
 
 admin.site.site_header = admin.site.site_title = "Webhook delivery service"

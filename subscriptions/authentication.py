@@ -8,7 +8,7 @@ from rest_framework.exceptions import AuthenticationFailed
 from rest_framework.permissions import BasePermission
 from rest_framework.request import Request
 
-from subscriptions.models import ApiKey
+from subscriptions.api_keys import ApiKey
 
 if TYPE_CHECKING:
     from rest_framework.views import APIView

@@ -1,42 +1,36 @@
-"""Who wants what, where: subscriptions, and the keys that may manage them."""
+"""Who wants what, where: subscriptions."""
 
-import hmac
 import math
-import secrets as random
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 from functools import cached_property, partial
-from hashlib import sha256
 from typing import Any, Self
 from uuid import UUID
 
-import msgspec
-import uuid_utils.compat
 from django.conf import settings
 from django.contrib.postgres.fields import ArrayField
-from django.core.exceptions import ValidationError
 from django.core.validators import MaxValueValidator, MinValueValidator
 from django.db import models, transaction
 from django.db.models.functions import Now
 from django.utils import timezone
 
 from subscriptions import addresses, cache, event_types, secrets, signing
+from subscriptions.api_keys import ApiKey as ApiKey
+from subscriptions.ids import new_id as new_id
+from subscriptions.validation import validate_event_type_pattern as validate_event_type_pattern
+from subscriptions.validation import validate_metadata as validate_metadata
+from subscriptions.validation import validate_secret as validate_secret
+from subscriptions.validation import validate_target_url as validate_target_url
 from subscriptions.visible import visible
 
 MAX_EVENT_TYPES = 250
 MAX_RETRIES = 20
-MAX_METADATA_BYTES = 4096
 LONGEST_RETRY_DELAY_SECONDS = 7 * 24 * 3600
 LONGEST_CALL_TIMEOUT_SECONDS = 60
 
 # Calls per second: one in ten minutes is the slowest that can be asked for.
 SLOWEST_RATE = 1 / 600
 FASTEST_RATE = 10_000.0
-
-
-def new_id() -> UUID:
-    """Return a new UUID of version 7 (RFC 9562): ids sort by the time they were made."""
-    return uuid_utils.compat.uuid7()
 
 
 def default_retry_schedule() -> list[int]:
@@ -49,37 +43,6 @@ def default_timeout() -> int:
 
 def default_max_in_flight() -> int:
     return int(settings.MAX_IN_FLIGHT)
-
-
-def validate_target_url(value: str) -> None:
-    try:
-        addresses.check_url(value, addresses.parse_networks(settings.ALLOWED_NETWORKS))
-    except addresses.RefusedURL as refused:
-        raise ValidationError(str(refused), code="refused_url") from None
-
-
-def validate_event_type_pattern(value: str) -> None:
-    if not event_types.is_pattern(value):
-        raise ValidationError(
-            f"“{value}” is not an event type (invoice.paid), a wildcard (invoice.*) or *.",
-            code="invalid_event_type",
-        )
-
-
-def validate_metadata(value: Any) -> None:
-    if not isinstance(value, dict):
-        raise ValidationError("The metadata is a JSON object.", code="invalid_metadata")
-    if len(msgspec.json.encode(value)) > MAX_METADATA_BYTES:
-        raise ValidationError(f"The metadata has at most {MAX_METADATA_BYTES} bytes.", code="invalid_metadata")
-
-
-def validate_secret(value: str) -> None:
-    if not 1 <= len(value) <= secrets.MAX_LENGTH:
-        raise ValidationError(f"A secret has 1 to {secrets.MAX_LENGTH} characters.", code="invalid_secret")
-    try:
-        signing.key_of(value)
-    except ValueError as error:
-        raise ValidationError(str(error), code="invalid_secret") from None
 
 
 class Circuit(models.TextChoices):
@@ -351,89 +314,3 @@ class Subscription(models.Model):
         self.secret = secrets.encrypt(secret, row_id=self.id)
         self.secret_hint = secrets.hint_of(secret)
         self.__dict__.pop("signing_keys", None)
-
-
-class ApiKeyQuerySet(models.QuerySet["ApiKey"]):
-    def create_key(
-        self, name: str, scopes: Sequence[str], *, tenant: str | None, valid_for: timedelta | None
-    ) -> tuple["ApiKey", str]:
-        """Create an API key and return it with its text, which is stored nowhere.
-
-        `tenant=None` makes an operator's key, which sees every tenant.
-        """
-        prefix, secret = random.token_hex(6), random.token_urlsafe(32)
-        text = f"{ApiKey.PREFIX}{prefix}_{secret}"
-        key = self.create(
-            name=name,
-            prefix=prefix,
-            digest=ApiKey.digest_of(text),
-            scopes=list(scopes),
-            tenant=tenant,
-            expires_at=None if valid_for is None else Now() + valid_for,
-        )
-        return key, text
-
-    def authenticate(self, text: str) -> "ApiKey | None":
-        """Return the usable key whose text this is, or None.
-
-        The digest is compared in constant time, against an impossible one where no key
-        has the prefix, so that the time tells nothing about which prefixes exist.
-        """
-        # PostgreSQL takes no NUL in a text; no key has one either.
-        prefix = text.removeprefix(ApiKey.PREFIX).partition("_")[0].replace("\0", "")
-        usable = models.Q(expires_at=None) | models.Q(expires_at__gt=Now())
-        key = self.filter(usable, prefix=prefix, revoked_at=None).first()
-        expected = bytes(32) if key is None else bytes(key.digest)
-        return key if hmac.compare_digest(expected, ApiKey.digest_of(text)) else None
-
-    def revoke(self) -> int:
-        """Make the keys among these that are not revoked unusable at once; return how many."""
-        return self.filter(revoked_at=None).update(revoked_at=Now())
-
-
-class ApiKey(models.Model):
-    """A key for the REST API: hashed, scoped, and optionally bound to one tenant."""
-
-    PREFIX = "whk_"
-    LAST_USED_RESOLUTION = timedelta(minutes=1)
-
-    class Scope(models.TextChoices):
-        PUBLISH = "publish"
-        READ = "read"
-        MANAGE = "manage"
-
-    id = models.UUIDField(primary_key=True, default=new_id, editable=False)
-    name = models.CharField(max_length=255)
-    prefix = models.CharField(max_length=16, unique=True, editable=False)
-    # SHA-256 of the whole key: it has 256 random bits, so that no slow hash is needed.
-    digest = models.BinaryField(editable=False)
-    scopes = ArrayField(models.CharField(max_length=16, choices=Scope))
-    tenant = models.CharField(  # noqa: DJ001 - null is the operator's view, "" the tenant without a name
-        max_length=255, null=True, blank=True, help_text="Bind the key to one customer; none sees all."
-    )
-    created_at = models.DateTimeField(db_default=Now(), editable=False)
-    expires_at = models.DateTimeField(null=True, blank=True)
-    last_used_at = models.DateTimeField(null=True, editable=False)
-    revoked_at = models.DateTimeField(null=True, editable=False)
-
-    objects = ApiKeyQuerySet.as_manager()
-
-    class Meta:
-        db_table = "api_keys"
-        ordering = ("-id",)
-        verbose_name = "API key"
-
-    def __str__(self) -> str:
-        return f"{self.name} ({self.PREFIX}{self.prefix}…)"
-
-    @staticmethod
-    def digest_of(text: str) -> bytes:
-        return sha256(text.encode("utf-8", "surrogateescape")).digest()
-
-    def has_scope(self, scope: str) -> bool:
-        return scope in self.scopes
-
-    def note_use(self) -> None:
-        """Remember when the key was last used, to the minute: one write a minute at most."""
-        stale = models.Q(last_used_at=None) | models.Q(last_used_at__lt=Now() - self.LAST_USED_RESOLUTION)
-        ApiKey.objects.filter(stale, id=self.id).update(last_used_at=Now())

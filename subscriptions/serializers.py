@@ -5,7 +5,8 @@ from typing import Any
 from rest_framework import serializers
 
 from subscriptions import secrets
-from subscriptions.models import Circuit, Subscription, validate_secret
+from subscriptions.models import Circuit, Subscription
+from subscriptions.validation import validate_secret
 
 
 class StrictFieldsMixin:

@@ -4,7 +4,7 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandParser
 
-from subscriptions.models import ApiKey
+from subscriptions.api_keys import ApiKey
 
 MAX_TEXT_LENGTH = 255
 MAX_DAYS = 36500
