@@ -73,6 +73,11 @@ def decrypt(stored: bytes, *, row_id: UUID, purpose: Purpose = Purpose.SIGNING) 
         raise UnreadableSecret("This secret was altered, or belongs to another row.") from None
 
 
+def is_current(stored: bytes) -> bool:
+    """Return whether a stored secret is encrypted under the first key of the ring."""
+    return stored.startswith(_VERSION + next(iter(_ring(tuple(settings.SECRET_KEYS)))))
+
+
 def parse_key(text: str) -> bytes:
     """Return the 32 bytes of one entry of SECRET_KEYS; raise ValueError if it is not base64 of 32 bytes."""
     try:
