@@ -93,7 +93,14 @@ candidates AS MATERIALIZED (
         )
 ),
 locked AS (
-    SELECT s.id, s.target_url, s.secret, s.retry_schedule, s.timeout_seconds
+    -- what Target.of_row reads, in its order
+    SELECT
+        s.id, s.target_url,
+        array_remove(
+            ARRAY[s.secret, CASE WHEN s.previous_secret_until > statement_timestamp() THEN s.previous_secret END],
+            NULL
+        ),
+        s.retry_schedule, s.timeout_seconds
     FROM candidates
     JOIN subscriptions AS s USING (id)
     WHERE candidates.rate_held_seconds IS NULL
@@ -337,12 +344,8 @@ def claim(
 def _walk(after: uuid.UUID, until: uuid.UUID, limit: int) -> _Walk:
     """Lock up to `limit` subscriptions that have something due."""
     rows = sql.run(WALK, {"after": after, "until": until, "limit": limit, "length": WALK_LENGTH})
-    targets = {
-        row[0]: Target(id=row[0], url=row[1], stored_secret=row[2], retry_schedule=row[3], timeout_seconds=row[4])
-        for row in rows
-        if row[0] is not None
-    }
-    visited, last_visited, rate_held_seconds, at = rows[0][5:]
+    targets = {row[0]: Target.of_row(row) for row in rows if row[0] is not None}
+    visited, last_visited, rate_held_seconds, at = rows[0][-4:]
     stopped_after = None
     if len(targets) == limit:
         stopped_after = list(targets)[-1]

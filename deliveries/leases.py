@@ -1,9 +1,11 @@
 """What a worker holds of a request while it is under its lease."""
 
 import uuid
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import lru_cache
+from typing import Any, Self
 
 from subscriptions import secrets, signing
 
@@ -19,14 +21,22 @@ class Target:
 
     id: uuid.UUID
     url: str
-    stored_secret: bytes
+    stored_secrets: list[bytes]
     retry_schedule: list[int]
     timeout_seconds: int
 
+    @classmethod
+    def of_row(cls, row: Sequence[Any]) -> Self:
+        """Make a target of the columns that a walk (claims.py) locked."""
+        return cls(id=row[0], url=row[1], stored_secrets=row[2], retry_schedule=row[3], timeout_seconds=row[4])
+
     @property
     def signing_keys(self) -> list[bytes]:
-        """The HMAC keys, newest first. Raises UnreadableSecret if the key ring lacks their key."""
-        return [_signing_key(self.stored_secret, self.id)]
+        """The HMAC keys, newest first: two during a rotation, by the database's clock.
+
+        Raises UnreadableSecret if the key ring lacks their key.
+        """
+        return [_signing_key(stored, self.id) for stored in self.stored_secrets]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
