@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check bench faults lock clean
+.PHONY: help run test check bench faults lock sbom clean
 
 help: ## Say what can be made
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /\1\t/' | expand -t 12
@@ -15,7 +15,7 @@ run: $(VENV)/.installed ## Start everything: PostgreSQL and Redis if none are co
 test: $(VENV)/.installed-dev ## Check and test everything on servers of its own
 	@$(BIN)/python -m tests.run
 
-check: $(VENV)/.installed-dev ## The fast checks alone: formatting, lint, types, architecture
+check: $(VENV)/.installed-dev ## The fast checks alone: formatting, lint, security, types, architecture
 	@$(BIN)/python -m tests.run --checks-only
 
 bench: $(VENV)/.installed-dev ## Print what this machine does, in figures
@@ -27,6 +27,10 @@ faults: $(VENV)/.installed-dev ## Kill, freeze and cut off everything for half a
 lock: $(VENV)/.installed-dev ## Bring requirements*.txt up to date with requirements*.in
 	$(BIN)/pip-compile -q -U --generate-hashes --allow-unsafe --strip-extras --no-emit-index-url --no-emit-find-links -o requirements.txt requirements.in
 	$(BIN)/pip-compile -q -U --generate-hashes --allow-unsafe --strip-extras --no-emit-index-url --no-emit-find-links -o requirements-dev.txt requirements-dev.in
+
+SBOM ?= sbom.json
+sbom: $(VENV)/.installed-dev ## Write what is in it, with versions and hashes, to sbom.json (CycloneDX)
+	@$(BIN)/python -W ignore -m cyclonedx_py requirements --pyproject pyproject.toml --output-reproducible --of JSON -o $(SBOM) requirements.txt
 
 clean: ## Remove the environment and the embedded servers' data
 	rm -rf $(VENV) .data staticfiles

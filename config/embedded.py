@@ -17,7 +17,7 @@ import pwd
 import shutil
 import signal
 import stat
-import subprocess
+import subprocess  # nosec B404
 import sys
 import tempfile
 import time
@@ -239,7 +239,7 @@ def _initialise_cluster(binaries: Path, cluster: Path, user: pwd.struct_passwd |
     ]
     if not durable:
         command.append("--no-sync")
-    result = subprocess.run(command, capture_output=True, text=True, check=False, **_as_user(user))
+    result = subprocess.run(command, capture_output=True, text=True, check=False, **_as_user(user))  # nosec B603
     if result.returncode != 0:
         shutil.rmtree(cluster, ignore_errors=True)
         raise EmbeddedServerError(f"PostgreSQL could not make its data folder: {_last_line(result.stderr)}")
@@ -247,7 +247,7 @@ def _initialise_cluster(binaries: Path, cluster: Path, user: pwd.struct_passwd |
 
 def _check_version(binaries: Path, cluster: Path, user: pwd.struct_passwd | None) -> None:
     """Refuse a cluster that another major version of PostgreSQL has written."""
-    output = subprocess.run(
+    output = subprocess.run(  # nosec B603
         [str(binaries / "postgres"), "--version"],
         capture_output=True,
         text=True,
@@ -274,7 +274,7 @@ def _spawn(command: list[str], log: Path, user: pwd.struct_passwd | None) -> sub
     """Start a server in a session of its own, so that Ctrl-C reaches it last, through us."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith("PG")}
     with log.open("wb") as output:
-        return subprocess.Popen(
+        return subprocess.Popen(  # nosec B603
             command,
             stdin=subprocess.DEVNULL,
             stdout=output,

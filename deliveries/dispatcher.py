@@ -200,7 +200,7 @@ class Dispatcher:
             outcome,
             request.target.retry_schedule,
             failure_count=request.failure_count,
-            jitter=random.random(),  # noqa: S311 - spreads load, hides nothing
+            jitter=random.random(),  # noqa: S311 - spreads load, hides nothing  # nosec B311
             now=sent.attempted_at,
         )
         if not self._unsettled:

@@ -10,7 +10,7 @@ import hmac
 from collections.abc import Iterable
 from hashlib import sha256
 
-SECRET_PREFIX = "whsec_"  # noqa: S105 - names the kind of secret, and is none
+SECRET_PREFIX = "whsec_"  # noqa: S105 - names the kind of secret, and is none  # nosec B105
 BODY_SIGNATURE_PREFIX = "sha256="
 
 

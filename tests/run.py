@@ -13,6 +13,7 @@ BASE_DIR = Path(__file__).resolve().parent.parent
 CHECKS = {
     "formatting": ["ruff", "format", "--check", "--quiet", "."],
     "lint": ["ruff", "check", "--quiet", "."],
+    "security": ["bandit", "--quiet", "--recursive", "config", "subscriptions", "deliveries"],
     "types": ["mypy"],
     "architecture": ["lint-imports"],
     "system checks": ["python", "manage.py", "check", "--fail-level", "WARNING"],
