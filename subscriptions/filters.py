@@ -1,0 +1,241 @@
+"""Content filters: JSON conditions over an event. Does it meet them, and if not, which not? All pure.
+
+The syntax is that of Hookdeck's filters, which Outpost has too; docs/filters.md has it in full.
+"""
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from decimal import Decimal, InvalidOperation
+from typing import Any
+
+import msgspec
+
+from subscriptions.filter_operators import OPERATORS, equal, quote
+
+MAX_BYTES = 8_192
+MAX_DEPTH = 20
+MAX_CONDITIONS = 100
+
+# What of an event a filter can look at.
+FIELDS = ("event_type", "tenant", "body")
+
+Path = tuple[str, ...]
+
+
+class InvalidFilter(ValueError):
+    """What is wrong with a filter, and where in it: a JSON pointer (RFC 6901)."""
+
+    def __init__(self, path: Path, words: str) -> None:
+        super().__init__(words)
+        self.pointer = pointer_of(path)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Unmet:
+    """A clause that an event does not meet: where it is in the filter, and why not, in words."""
+
+    pointer: str
+    detail: str
+
+
+def check(value: Any) -> None:
+    """Raise InvalidFilter unless `value` is a filter: an object of conditions; `{}` is met by every event."""
+    if not isinstance(value, dict):
+        raise InvalidFilter((), "A filter is a JSON object.")
+    for path, text in _texts(value, ()):
+        if "\0" in text or any("\ud800" <= character <= "\udfff" for character in text):
+            raise InvalidFilter(path, "A filter has no NUL character and no lone surrogate in it.")
+    if _size(value) > MAX_BYTES:
+        raise InvalidFilter((), f"A filter has at most {MAX_BYTES} bytes of JSON.")
+    if sum(1 for _ in _check_all(value, (), is_root=True)) > MAX_CONDITIONS:
+        raise InvalidFilter((), f"A filter has at most {MAX_CONDITIONS} conditions.")
+
+
+def document(*, event_type: str, tenant: str, payload: bytes) -> dict[str, Any]:
+    """Return an event as filters see it, with the numbers of its body read exactly.
+
+    A body that cannot be read (an integer of thousands of digits) is left out, so that it
+    meets no condition.
+    """
+    fields: dict[str, Any] = {"event_type": event_type, "tenant": tenant}
+    try:
+        fields["body"] = _decoder.decode(payload)
+    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
+        return fields
+    return fields
+
+
+def explain(conditions: Mapping[str, Any] | None, event: Any) -> Unmet | None:
+    """Return the first clause that `event`, a document, does not meet; None if it meets them all."""
+    return _unmet(conditions, event, (), ()) if conditions else None
+
+
+def pointer_of(path: Path) -> str:
+    """Return the JSON pointer (RFC 6901) of the member that `path` leads to."""
+    return "".join("/" + name.replace("~", "~0").replace("/", "~1") for name in path)
+
+
+# --- Matching ----------------------------------------------------------------------------
+
+
+def _unmet(condition: Any, value: Any, path: Path, place: Path) -> Unmet | None:
+    """Compare `value`, which is at `place` in the event, with the condition at `path` in the filter."""
+    if not isinstance(condition, dict):
+        return None if _is_met_by(condition, value) else _refuse(path, place, f"be {quote(condition)}", value)
+    if isinstance(value, list) and any(not name.startswith("$") for name in condition):
+        return _no_item_meets(condition, value, path, place)
+    for name, operand in condition.items():
+        if (unmet := _clause_unmet(name, operand, value, (*path, name), place)) is not None:
+            return unmet
+    return None
+
+
+def _clause_unmet(name: str, operand: Any, value: Any, path: Path, place: Path) -> Unmet | None:
+    match name:
+        case "$and":
+            return _all_unmet(operand, value, path, place)
+        case "$or":
+            if any(_unmet(each, value, path, place) is None for each in operand):
+                return None
+            return Unmet(pointer=pointer_of(path), detail=f"None of the {len(operand)} conditions of $or is met.")
+        case "$not":
+            if _unmet(operand, value, path, place) is not None:
+                return None
+            return Unmet(pointer=pointer_of(path), detail="The condition of $not is met.")
+        case "$exist":
+            if (value is not msgspec.UNSET) == operand:
+                return None
+            return _refuse(path, place, "exist" if operand else "not exist", value)
+    if name in OPERATORS:
+        operator = OPERATORS[name]
+        if value is not msgspec.UNSET and operator.is_met(value, operand):
+            return None
+        return _refuse(path, place, f"{operator.words} {quote(operand)}", value)
+    member = value.get(name, msgspec.UNSET) if isinstance(value, dict) else msgspec.UNSET
+    return _unmet(operand, member, path, (*place, name))
+
+
+def _all_unmet(conditions: Sequence[Any], value: Any, path: Path, place: Path) -> Unmet | None:
+    for index, each in enumerate(conditions):
+        if (unmet := _unmet(each, value, (*path, str(index)), place)) is not None:
+            return unmet
+    return None
+
+
+def _no_item_meets(condition: Any, items: list[Any], path: Path, place: Path) -> Unmet | None:
+    """Ask for one object among the items of an array that meets the whole condition."""
+    if any(_unmet(condition, item, path, place) is None for item in items if isinstance(item, dict)):
+        return None
+    return Unmet(pointer=pointer_of(path), detail=f"No item of {pointer_of(place)} meets the condition.")
+
+
+def _is_met_by(condition: Any, value: Any) -> bool:
+    """Compare with a bare value: equal, or contained in an array; a list asks for each of its items."""
+    if isinstance(condition, list):
+        return isinstance(value, list) and all(_contains(value, item) for item in condition)
+    return _contains(value, condition) if isinstance(value, list) else equal(value, condition)
+
+
+def _contains(items: list[Any], condition: Any) -> bool:
+    if isinstance(condition, dict):
+        return any(_unmet(condition, item, (), ()) is None for item in items)
+    return any(equal(item, condition) for item in items)
+
+
+def _refuse(path: Path, place: Path, words: str, value: Any) -> Unmet:
+    found = "is missing" if value is msgspec.UNSET else f"is {quote(value)}"
+    where = pointer_of(place) or "The event"
+    return Unmet(pointer=pointer_of(path), detail=f"{where} should {words}, and {found}.")
+
+
+# --- Checking ----------------------------------------------------------------------------
+
+
+def _texts(value: Any, path: Path) -> Iterator[tuple[Path, str]]:
+    """Yield every text and name in a filter with its place; raise InvalidFilter if it is too deep."""
+    if len(path) > MAX_DEPTH:
+        raise InvalidFilter(path, f"A filter is at most {MAX_DEPTH} levels deep.")
+    if isinstance(value, str):
+        yield path, value
+    elif isinstance(value, list):
+        for index, item in enumerate(value):
+            yield from _texts(item, (*path, str(index)))
+    elif isinstance(value, dict):
+        for name, member in value.items():
+            yield path, name
+            yield from _texts(member, (*path, name))
+
+
+def _size(value: Any) -> int:
+    try:
+        return len(json.dumps(value, allow_nan=False))
+    except ValueError:  # NaN, infinity, an integer of thousands of digits
+        raise InvalidFilter((), "A filter has a number in it that is too large, or none.") from None
+
+
+def _check_all(condition: Any, path: Path, *, is_root: bool = False) -> Iterator[Path]:
+    """Yield the place of each condition; raise InvalidFilter at the first that is none."""
+    if isinstance(condition, list):
+        for index, item in enumerate(condition):
+            yield from _check_all(item, (*path, str(index)))
+    elif isinstance(condition, dict):
+        if not condition and path:
+            raise InvalidFilter(path, "There is no condition here.")
+        _check_names(condition, path, is_root=is_root)
+        for name, operand in condition.items():
+            yield from _check_clause(name, operand, (*path, name), is_root=is_root)
+    else:
+        yield path
+
+
+def _check_names(condition: dict[str, Any], path: Path, *, is_root: bool) -> None:
+    compared = [name for name in condition if name in OPERATORS or name == "$exist"]
+    members = [name for name in condition if not name.startswith("$")]
+    if is_root and (strange := [*compared, *(name for name in members if name not in FIELDS)]):
+        raise InvalidFilter((*path, strange[0]), f"A filter begins with {', '.join(FIELDS)}, $and, $or or $not.")
+    if compared and members:
+        raise InvalidFilter((*path, members[0]), f"A member cannot stand beside {compared[0]}.")
+
+
+def _check_clause(name: str, operand: Any, path: Path, *, is_root: bool) -> Iterator[Path]:
+    if name in ("$and", "$or"):
+        if not isinstance(operand, list) or not operand:
+            raise InvalidFilter(path, f"{name} takes a list of conditions.")
+        for index, each in enumerate(operand):
+            yield from _check_nested(each, (*path, str(index)), is_root=is_root)
+    elif name == "$not":
+        yield from _check_nested(operand, path, is_root=is_root)
+    elif name in OPERATORS or name == "$exist":
+        _check_operand(name, operand, path)
+        yield path
+    elif name.startswith("$"):
+        raise InvalidFilter(path, f"There is no operator {quote(name)}.")
+    else:
+        yield from _check_all(operand, path)
+
+
+def _check_nested(condition: Any, path: Path, *, is_root: bool) -> Iterator[Path]:
+    if is_root and not isinstance(condition, dict):
+        raise InvalidFilter(path, "A condition on an event is an object.")
+    yield from _check_all(condition, path, is_root=is_root)
+
+
+def _check_operand(name: str, operand: Any, path: Path) -> None:
+    if name == "$exist":
+        if not isinstance(operand, bool):
+            raise InvalidFilter(path, "$exist takes true or false.")
+        return
+    operator = OPERATORS[name]
+    if not operator.takes(operand):
+        raise InvalidFilter(path, f"{name} takes {operator.taken}.")
+
+
+def _read_fraction(text: str) -> Decimal | float:
+    try:
+        return Decimal(text)
+    except InvalidOperation:  # an exponent beyond what Decimal has
+        return float(text)
+
+
+_decoder = msgspec.json.Decoder(float_hook=_read_fraction)
