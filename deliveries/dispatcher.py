@@ -152,6 +152,7 @@ class Dispatcher:
     def _claim(self) -> None:
         """Claim and send, and decide when to look again."""
         limit = min(self._free_slots, CLAIM_SIZE)
+        asked_at = time.monotonic()
         try:
             with sql.deadline(DATABASE_SECONDS):
                 claim = claims.claim(
@@ -165,7 +166,12 @@ class Dispatcher:
             return
         self._stopped_after = claim.stopped_after
         claimed_at = time.monotonic()
-        for request in claim.requests:
+        for number, request in enumerate(claim.requests):
+            if not _ends_within_its_lease(asked_at):
+                logger.warning(
+                    "claimed too late to be sent", extra={"requests": len(claim.requests) - number}
+                )
+                break
             self._send(request, request.claimed_at + timedelta(seconds=time.monotonic() - claimed_at))
         if claim.has_more or len(claim.requests) == limit:
             self._look_at = 0.0
@@ -253,6 +259,16 @@ class Dispatcher:
                     extra = {"request_id": str(settlement.request.id)}
                     logger.exception("an attempt cannot be settled", extra=extra)
         self._note_settled()
+
+
+def _ends_within_its_lease(asked_at: float) -> bool:
+    """Return whether a call that begins now ends before its lease does.
+
+    A lease lasts the call's limit and a margin; it began after `asked_at`, on this host's
+    monotonic clock. A claim whose answer came late, or a worker that was frozen over it, is
+    left to its lease: another may have the request by the time that the call would end.
+    """
+    return time.monotonic() - asked_at < settings.LEASE_MARGIN_SECONDS
 
 
 def _call(sent: Sent) -> Call:

@@ -1,13 +1,14 @@
 """The loop as a whole: from a due row to a receiver and back."""
 
 import base64
+import contextlib
 import json
 import logging
 import threading
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from django.db import OperationalError
+from django.db import OperationalError, connection
 from django.db.models.functions import Now
 from freezegun import freeze_time
 from standardwebhooks.webhooks import Webhook
@@ -156,6 +157,49 @@ def test_a_clock_that_is_wrong_on_one_host_moves_no_due_time(make_subscription, 
     assert waiting.attempt_count == 0
     assert failing.next_attempt_at - failing.received_at < timedelta(minutes=3)
     assert abs(int(receiver.arrivals[0].headers["webhook-timestamp"]) - failing.received_at.timestamp()) < 5
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_call_that_could_outlast_its_lease_is_not_begun(
+    make_subscription, make_request, make_due, receiver, deliver, settings
+):
+    """The claim waits for a lock longer than the lease's margin, as it may for a database that hangs."""
+    settings.LEASE_MARGIN_SECONDS = 0.2
+    request = make_request(make_subscription(receiver.url))
+    releasing = threading.Thread(target=_release_once_waited_for, args=(lock_of(request), 0.3))
+    releasing.start()
+    assert deliver() == 0
+    releasing.join()
+    request.refresh_from_db()
+    assert (request.is_pending, request.attempt_count, receiver.arrivals) == (True, 1, [])
+    settings.LEASE_MARGIN_SECONDS = 30
+    make_due(request)
+    assert deliver() == 1
+    assert list(request.attempts.order_by("attempt_number").values_list("attempt_number", "error")) == [
+        (1, "worker_lost"),
+        (2, ""),
+    ]
+
+
+def lock_of(request):
+    """Lock a request's row over a connection of its own, which is returned."""
+    other = connection.copy()
+    other.inc_thread_sharing()  # another thread lets it go
+    other.set_autocommit(False)
+    with other.cursor() as cursor:
+        cursor.execute("SELECT 1 FROM webhook_requests WHERE id = %s FOR UPDATE", [request.id])
+    return other
+
+
+def _release_once_waited_for(lock, seconds):
+    """Wait until a statement has waited for the lock this long, and let it go."""
+    waiting = """
+        SELECT 1 FROM pg_stat_activity
+        WHERE wait_event_type = 'Lock' AND clock_timestamp() - query_start > %s * interval '1 second'
+    """
+    with contextlib.closing(connection), contextlib.closing(lock), connection.cursor() as cursor:
+        while not cursor.execute(waiting, [seconds]).fetchone():
+            continue
 
 
 def test_what_was_delivered_in_an_outage_is_settled_before_anything_is_claimed(

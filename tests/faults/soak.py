@@ -88,9 +88,8 @@ def _kill_worker(running: Scenario) -> None:
 
 
 def _restart_postgresql(running: Scenario) -> None:
-    """Restart it; what is leased afterwards was in flight when it went."""
-    running.site.postgresql.restart_immediately()
-    running.allow_extra(running.count_leased())
+    with running.calls_may_be_repeated():
+        running.site.postgresql.restart_immediately()
 
 
 def _stop_redis(running: Scenario) -> None:

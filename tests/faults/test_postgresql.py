@@ -23,9 +23,8 @@ def test_no_answer_lies_and_none_hangs_when_postgresql_is_restarted_under_load(s
         with running.load(*subscription_ids, per_second=60, threads=4):
             for _ in range(size):
                 running.wait_for_accepted(30)
-                site.postgresql.restart_immediately()
-                # What is leased now was in flight when it went.
-                running.allow_extra(running.count_leased())
+                with running.calls_may_be_repeated():
+                    site.postgresql.restart_immediately()
                 running.heal()
                 running.wait_for_accepted(20)
         running.wait_until_settled()
@@ -83,13 +82,12 @@ def test_ingest_refuses_within_seconds_while_postgresql_says_nothing(site: Site,
         subscription_id = running.subscribe()
         running.accept(subscription_id, 2)
         for _ in range(size):
-            site.web_database_proxy.set(Mode.BLACKHOLE)
-            site.database_proxy.set(Mode.BLACKHOLE)
-            # What was answered and cannot be settled before its lease ends, is sent again.
-            running.allow_extra(running.count_leased())
-            calls = running.ingest(subscription_id, 2)
-            site.web_database_proxy.heal()
-            site.database_proxy.heal()
+            with running.calls_may_be_repeated():
+                site.web_database_proxy.set(Mode.BLACKHOLE)
+                site.database_proxy.set(Mode.BLACKHOLE)
+                calls = running.ingest(subscription_id, 2)
+                site.web_database_proxy.heal()
+                site.database_proxy.heal()
             running.heal()
             assert [call.status for call in calls] == [503, 503]
             assert max(call.seconds for call in calls) < ANSWER_SECONDS
@@ -103,9 +101,9 @@ def test_web_and_workers_come_back_when_postgresql_fails_over_without_a_word(sit
         subscription_id = running.subscribe()
         running.accept(subscription_id, 2)
         for _ in range(size):
-            site.web_database_proxy.forget()
-            site.database_proxy.forget()
-            running.allow_extra(running.count_leased())
+            with running.calls_may_be_repeated():
+                site.web_database_proxy.forget()
+                site.database_proxy.forget()
             running.heal()
             # Each thread of web has a connection of its own to find out about.
             running.wait(lambda: running.ingest(subscription_id)[0].is_accepted)
