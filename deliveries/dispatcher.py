@@ -168,9 +168,7 @@ class Dispatcher:
         claimed_at = time.monotonic()
         for number, request in enumerate(claim.requests):
             if not _ends_within_its_lease(asked_at):
-                logger.warning(
-                    "claimed too late to be sent", extra={"requests": len(claim.requests) - number}
-                )
+                logger.warning("claimed too late to be sent", extra={"requests": len(claim.requests) - number})
                 break
             self._send(request, request.claimed_at + timedelta(seconds=time.monotonic() - claimed_at))
         if claim.has_more or len(claim.requests) == limit:
@@ -268,7 +266,7 @@ def _ends_within_its_lease(asked_at: float) -> bool:
     monotonic clock. A claim whose answer came late, or a worker that was frozen over it, is
     left to its lease: another may have the request by the time that the call would end.
     """
-    return time.monotonic() - asked_at < settings.LEASE_MARGIN_SECONDS
+    return time.monotonic() - asked_at < float(settings.LEASE_MARGIN_SECONDS)
 
 
 def _call(sent: Sent) -> Call:

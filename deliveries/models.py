@@ -1,9 +1,9 @@
 """What was asked for, and what came of it: events, webhook requests, attempts."""
 
 from datetime import datetime, timedelta
-from typing import Self
+from typing import Self, cast
 
-from django.db import models
+from django.db import models, transaction
 from django.db.models.functions import Now
 from django.utils import timezone
 
@@ -63,16 +63,43 @@ class WebhookRequestQuerySet(models.QuerySet["WebhookRequest"]):
         Their attempts stay, the numbers go on, the retry schedule begins anew. A pending
         request is left alone, so that a replay clicked twice is one replay.
         """
-        return self.settled().update(
-            status=WebhookRequest.Status.PENDING,
-            trigger=Trigger.REPLAY,
-            next_attempt_at=Now(),
-            settled_at=None,
-            lease_token=None,
-            failure_count=0,
-            lost_count=0,
-            error="",
-            status_reason="",
+        with transaction.atomic():
+            self.settled().log_unlogged_attempts()
+            return self.settled().update(
+                status=WebhookRequest.Status.PENDING,
+                trigger=Trigger.REPLAY,
+                next_attempt_at=Now(),
+                settled_at=None,
+                lease_token=None,
+                failure_count=0,
+                lost_count=0,
+                error="",
+                status_reason="",
+            )
+
+    def log_unlogged_attempts(self) -> None:
+        """Log as lost what was in flight when these were settled and has not been heard of since.
+
+        Later nobody would: the next attempt has the next number. Should its worker live, its
+        late word takes the place of this.
+        """
+        logged = DeliveryAttempt.objects.filter(
+            request_id=models.OuterRef("id"), attempt_number=models.OuterRef("attempt_count")
+        )
+        DeliveryAttempt.objects.bulk_create(
+            [
+                DeliveryAttempt(
+                    request_id=request.id,
+                    subscription_id=request.subscription_id,
+                    attempt_number=request.attempt_count,
+                    trigger=request.trigger,
+                    attempted_at=cast(datetime, request.settled_at),
+                    success=False,
+                    error=ErrorClass.WORKER_LOST,
+                )
+                for request in self.filter(~models.Exists(logged), attempt_count__gt=0).defer("payload")
+            ],
+            ignore_conflicts=True,
         )
 
     def cancel(self, reason: str = "") -> int:

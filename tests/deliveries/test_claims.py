@@ -218,6 +218,33 @@ def test_it_counts_lost_workers_only_in_a_row(make_subscription, make_request, m
     assert request.lost_count == 0
 
 
+def test_what_was_in_flight_at_a_cancel_and_never_heard_of_again_is_logged_as_lost_by_a_replay(
+    make_subscription, make_request
+):
+    request = make_request(make_subscription())
+    claims.claim(10)
+    WebhookRequest.objects.filter(id=request.id).cancel()
+    assert log_of(request) == []
+    assert WebhookRequest.objects.replay() == 1
+    (again,) = claims.claim(10).requests
+    assert (again.attempt_number, again.trigger) == (2, "replay")
+    assert log_of(request) == [(1, "initial", False, None, "worker_lost")]
+
+
+def test_what_was_in_flight_at_a_cancel_is_logged_as_it_was_though_it_comes_after_a_replay(
+    make_subscription, make_request
+):
+    request = make_request(make_subscription())
+    (late,) = claims.claim(10).requests
+    WebhookRequest.objects.filter(id=request.id).cancel()
+    WebhookRequest.objects.replay()
+    claims.claim(10)
+    settlements.settle([settlement(late, FAILURE)])
+    assert log_of(request) == [(1, "initial", False, 500, "http_5xx")]
+    request.refresh_from_db()
+    assert (request.status, request.failure_count) == ("pending", 0)
+
+
 def test_a_late_failure_changes_nothing_but_leaves_its_attempt(make_subscription, make_request, make_due):
     request = make_request(make_subscription())
     (late,) = claims.claim(10).requests
