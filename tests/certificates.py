@@ -35,13 +35,18 @@ def make_authority(folder: Path) -> Authority:
     return Authority(name=name, key=key, bundle=bundle)
 
 
-def server_context(
-    folder: Path, authority: Authority | None, *, host: str = "localhost", lifetime: datetime.timedelta = _DAY
-) -> ssl.SSLContext:
-    """Return what a server for `host` needs; without an authority its certificate is self-signed.
+@dataclass(frozen=True, kw_only=True)
+class Pair:
+    """A certificate and its key, in PEM."""
 
-    A negative lifetime is over.
-    """
+    certificate: str
+    private_key: str
+
+
+def make_pair(
+    authority: Authority | None, *, host: str = "localhost", lifetime: datetime.timedelta = _DAY
+) -> Pair:
+    """Make a certificate for `host`; without an authority it is self-signed. A negative lifetime is over."""
     key = ec.generate_private_key(ec.SECP256R1())
     issuer = _name(host) if authority is None else authority.name
     certificate = (
@@ -49,8 +54,19 @@ def server_context(
         .add_extension(x509.SubjectAlternativeName([x509.DNSName(host)]), critical=False)
         .sign(key if authority is None else authority.key, hashes.SHA256())
     )
+    return Pair(
+        certificate=certificate.public_bytes(serialization.Encoding.PEM).decode(),
+        private_key=_key_text(key).decode(),
+    )
+
+
+def server_context(
+    folder: Path, authority: Authority | None, *, host: str = "localhost", lifetime: datetime.timedelta = _DAY
+) -> ssl.SSLContext:
+    """Return what a server for `host` needs, with the certificate of `make_pair`."""
+    pair = make_pair(authority, host=host, lifetime=lifetime)
     path = folder / "server.pem"
-    path.write_bytes(_key_text(key) + certificate.public_bytes(serialization.Encoding.PEM))
+    path.write_text(pair.private_key + pair.certificate)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(path)
     return context
