@@ -33,7 +33,7 @@ sbom: $(VENV)/.installed-dev ## Write what is in it, with versions and hashes, t
 	@$(BIN)/python -W ignore -m cyclonedx_py requirements --pyproject pyproject.toml --output-reproducible --of JSON -o $(SBOM) requirements.txt
 
 clean: ## Remove the environment and the embedded servers' data
-	rm -rf $(VENV) .data staticfiles
+	rm -rf $(VENV) .data staticfiles tests/receiving/node_modules
 
 $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed; this is %s. Set PYTHON to one: make run PYTHON=python3.12" % sys.version.split()[0])'

@@ -1,9 +1,11 @@
 """`make test`: the fast checks, then every test; stops at the first that fails.
 
-Prints what was left out for want of a browser, and ends with pytest's own closing line.
+Prints what was left out for want of a browser, of Node or of openssl (tests/needs.py), and ends with
+pytest's own closing line.
 """
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -43,6 +45,7 @@ def main() -> int:
             return 1
     if arguments == ["--checks-only"]:
         return 0
+    _install_packages_of_node()
     return subprocess.run([_program("python"), "-m", "pytest", *arguments], cwd=BASE_DIR, check=False).returncode
 
 
@@ -61,6 +64,27 @@ def _passes(name: str, command: list[str]) -> bool:
     if result.returncode != 0:
         print(result.stdout, flush=True)
     return result.returncode == 0
+
+
+def _install_packages_of_node() -> None:
+    """Install the packages of tests/receiving, if npm is here and can; without them tests are left out."""
+    npm = shutil.which("npm")
+    if npm is None or shutil.which("node") is None:
+        print("packages of Node: left out, node or npm is missing", flush=True)
+        return
+    # .npmrc there limits how long it tries.
+    result = subprocess.run(
+        [npm, "ci", "--no-progress"],
+        cwd=BASE_DIR / "tests/receiving",
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        check=False,
+    )
+    print(f"packages of Node: {'ok' if result.returncode == 0 else 'left out, npm failed'}", flush=True)
+    if result.returncode != 0:
+        print(result.stdout, flush=True)
 
 
 def _program(name: str) -> str:

@@ -1,7 +1,5 @@
-"""A real browser for the tests of pages; without one they are left out, and pytest says so."""
+"""A real browser for the tests of pages; without one they are left out, see tests/needs.py."""
 
-import os
-import shutil
 from collections.abc import Iterator
 
 import pytest
@@ -9,7 +7,8 @@ from django.contrib.auth.models import User
 from django.db import connections
 from playwright.sync_api import ConsoleMessage, Dialog, Page, sync_playwright
 
-NAMES = ("chromium", "chromium-browser", "google-chrome")
+from tests.needs import find_browser
+
 ARGUMENTS = (
     "--no-sandbox",
     "--disable-gpu",
@@ -20,38 +19,6 @@ ARGUMENTS = (
 )
 STEP_MS = 15_000
 PASSWORD = "a password of the tests"
-
-_left_out = pytest.StashKey[list[str]]()
-
-
-def find_browser() -> str | None:
-    """Return the path of the Chromium in $CHROMIUM or on the PATH, or None."""
-    given = os.environ.get("CHROMIUM")
-    if given is not None:
-        return shutil.which(given)
-    return next((path for path in map(shutil.which, NAMES) if path is not None), None)
-
-
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    if find_browser() is not None:
-        return
-    left_out = [item for item in items if item.get_closest_marker("browser") is not None]
-    items[:] = [item for item in items if item not in left_out]
-    config.hook.pytest_deselected(items=left_out)
-    config.stash[_left_out] = [item.nodeid for item in left_out]
-
-
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
-    left_out = config.stash.get(_left_out, [])
-    if not left_out:
-        return
-    terminalreporter.section("left out")
-    terminalreporter.line(
-        f"{len(left_out)} browser tests were left out for want of a browser: set CHROMIUM to one, "
-        f"or put {', '.join(NAMES[:-1])} or {NAMES[-1]} on the PATH."
-    )
-    for node_id in left_out:
-        terminalreporter.line(f"  {node_id}")
 
 
 @pytest.fixture
