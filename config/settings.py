@@ -216,6 +216,7 @@ SPECTACULAR_SETTINGS = {
     "ENUM_NAME_OVERRIDES": {
         "SubscriptionStatusEnum": "subscriptions.models.Subscription.Status",
         "RequestStatusEnum": "deliveries.models.WebhookRequest.Status",
+        "HoldReasonEnum": "deliveries.models.HoldReason",
         "TriggerEnum": "deliveries.models.Trigger",
         "ErrorClassEnum": "deliveries.serializers.ERROR_CHOICES",
     },

@@ -1,9 +1,10 @@
 """What was asked for, and what came of it: events, webhook requests, attempts."""
 
 from datetime import datetime, timedelta
-from typing import Self, cast
+from typing import Any, Self, cast
 
 from django.db import models, transaction
+from django.db.models import Exists, OuterRef, Prefetch
 from django.db.models.functions import Now
 from django.utils import timezone
 
@@ -43,6 +44,40 @@ class Event(models.Model):
     def body(self) -> bytes:
         """The payload's bytes."""
         return bytes(self.payload)
+
+
+# Fields of a subscription that say when and whether its requests are tried.
+HOLDING_FIELDS = (
+    "status",
+    "ordered",
+    "blocked_until",
+    "circuit_opened_at",
+    "circuit_probe_at",
+    "rate_limit",
+    "rate_times",
+    "rate_counts",
+)
+
+
+class HoldReason(models.TextChoices):
+    """Why a pending request waits though nothing is wrong with it."""
+
+    PAUSED = "paused"
+    DISABLED = "disabled"  # goes out when its subscription is enabled again
+    CIRCUIT_OPEN = "circuit_open"
+    ORDERED = "ordered"
+    RATE_LIMITED = "rate_limited"
+
+
+def _waits_for_another() -> models.Case:
+    """Say in SQL whether a request waits for another one of its ordered subscription."""
+    pending = WebhookRequest.objects.filter(
+        subscription_id=OuterRef("subscription_id"), status=WebhookRequest.Status.PENDING
+    )
+    earlier = Exists(pending.filter(next_attempt_at__lt=OuterRef("next_attempt_at")))
+    leased = Exists(pending.filter(lease_token__isnull=False).exclude(id=OuterRef("id")))
+    is_ordered = models.Q(status=WebhookRequest.Status.PENDING, subscription__ordered=True)
+    return models.Case(models.When(is_ordered, then=models.Q(earlier | leased)), default=False)
 
 
 class WebhookRequestQuerySet(models.QuerySet["WebhookRequest"]):
@@ -102,6 +137,11 @@ class WebhookRequestQuerySet(models.QuerySet["WebhookRequest"]):
             ignore_conflicts=True,
         )
 
+    def with_standing(self) -> Self:
+        """Bring along what `hold_reason` and `due_at` ask: in one more query, however many requests there are."""
+        holding = Prefetch("subscription", Subscription.objects.only(*HOLDING_FIELDS))
+        return self.annotate(waits_for_another=_waits_for_another()).prefetch_related(holding)
+
     def cancel(self, reason: str = "") -> int:
         """End the pending requests among these untried, and say why; return how many.
 
@@ -114,6 +154,10 @@ class WebhookRequestQuerySet(models.QuerySet["WebhookRequest"]):
             next_attempt_at=None,
             lease_token=None,
         )
+
+
+# Settled without having been delivered.
+UNDELIVERED = models.Q(status__in=("failed", "canceled", "skipped"))
 
 
 class WebhookRequest(models.Model):
@@ -189,8 +233,16 @@ class WebhookRequest(models.Model):
             models.Index(fields=("subscription", "-id"), name="requests_by_subscription"),
             # A tenant's requests, newest first. Who has no tenants pays nothing for it.
             models.Index(fields=("tenant", "-id"), name="requests_by_tenant", condition=~models.Q(tenant="")),
-            # Failed requests, newest first: the operator's first question.
-            models.Index(fields=("-id",), name="requests_failed", condition=models.Q(status="failed")),
+            # What was not delivered, newest first: the operator's first question, of all
+            # subscriptions or of one. Failures are few: what is accepted and delivered pays nothing.
+            models.Index(fields=("status", "-id"), name="requests_by_outcome", condition=UNDELIVERED),
+            models.Index(
+                fields=("subscription", "status", "-id"),
+                name="requests_by_sub_outcome",
+                condition=UNDELIVERED,
+            ),
+            # Requests with one class of error, newest first.
+            models.Index(fields=("error", "-id"), name="requests_by_error", condition=~models.Q(error="")),
             # The purge (deliveries/operations.py): settled requests by age.
             models.Index(
                 fields=("settled_at",), name="requests_settled", condition=models.Q(settled_at__isnull=False)
@@ -224,7 +276,8 @@ class WebhookRequest(models.Model):
     def hold_reason(self) -> str | None:
         """Why a pending request is not tried though nothing is wrong with it, or None.
 
-        Asks the database whether an ordered subscription is at another request.
+        Asks the database whether an ordered subscription is at another request, unless the
+        request comes from `with_standing`.
         """
         if not self.is_pending or self.is_in_flight:
             return None
@@ -232,11 +285,11 @@ class WebhookRequest(models.Model):
         if subscription.status != Subscription.Status.ACTIVE:
             return str(subscription.status)
         if subscription.circuit == Circuit.OPEN:
-            return "circuit_open"
+            return HoldReason.CIRCUIT_OPEN.value
         if subscription.ordered and (subscription.is_blocked_now or self._waits_for_another()):
-            return "ordered"
+            return HoldReason.ORDERED.value
         if self.is_due and subscription.is_rate_limited_now:
-            return "rate_limited"
+            return HoldReason.RATE_LIMITED.value
         return None
 
     @property
@@ -256,9 +309,21 @@ class WebhookRequest(models.Model):
         return self.lease_token is not None and not self.is_due
 
     def _waits_for_another(self) -> bool:
-        pending = WebhookRequest.objects.filter(subscription_id=self.subscription_id, status=self.Status.PENDING)
-        leased = pending.filter(lease_token__isnull=False)
-        return pending.filter(next_attempt_at__lt=self.next_attempt_at).exists() or leased.exists()
+        known: bool | None = self.__dict__.get("waits_for_another")
+        if known is not None:
+            return known
+        this = WebhookRequest.objects.filter(id=self.id).annotate(waits=_waits_for_another())
+        return bool(this.values_list("waits", flat=True).get())
+
+    @property
+    def last_error(self) -> str | None:
+        """The class of the last attempt's error, or None."""
+        return self.error or None
+
+    @property
+    def all_findings(self) -> Any:
+        """What is wrong with its payload by its event type's schema; None means nothing."""
+        return self.findings if self.event is None else self.event.findings
 
     @property
     def body(self) -> bytes:

@@ -4,7 +4,7 @@ from typing import Any
 
 from rest_framework import serializers
 
-from deliveries.models import DeliveryAttempt, Trigger, WebhookRequest
+from deliveries.models import DeliveryAttempt, HoldReason, Trigger, WebhookRequest
 from deliveries.outcome import ErrorClass
 from subscriptions.event_types import MAX_LENGTH
 
@@ -79,19 +79,57 @@ class RecentAttemptSerializer(AttemptSerializer):
         fields = (*AttemptSerializer.Meta.fields, "request_id")
 
 
-class RequestStatusSerializer(serializers.ModelSerializer[WebhookRequest]):
-    """A request, where it stands, and its whole attempt log, oldest first."""
+class HoldReasonField(serializers.ChoiceField):
+    def __init__(self) -> None:
+        super().__init__(
+            choices=HoldReason.choices,
+            allow_null=True,
+            help_text="Why a pending request waits, or null. Those of a disabled subscription go out once it is "
+            "enabled again.",
+        )
+
+
+class RequestSerializer(serializers.ModelSerializer[WebhookRequest]):
+    """A request and where it stands, without its payload and its attempts."""
 
     request_id = serializers.UUIDField(source="id")
     subscription_id = serializers.UUIDField()
     event_id = serializers.UUIDField(allow_null=True)
     status = serializers.ChoiceField(choices=WebhookRequest.Status.choices)
-    hold_reason = serializers.CharField(allow_null=True)
+    status_reason = serializers.CharField(help_text="Why it was skipped or canceled, in words.")
+    hold_reason = HoldReasonField()
+    error = serializers.ChoiceField(
+        choices=ERROR_CHOICES, source="last_error", allow_null=True, help_text="How its last attempt failed."
+    )
+    trigger = serializers.ChoiceField(choices=Trigger.choices, help_text="Why its next attempt is made, or was.")
     next_attempt_at = serializers.DateTimeField(source="due_at", allow_null=True)
-    attempts = LoggedAttemptSerializer(many=True)
 
     class Meta:
         model = WebhookRequest
+        fields: tuple[str, ...] = (
+            "request_id",
+            "subscription_id",
+            "event_id",
+            "tenant",
+            "event_type",
+            "status",
+            "status_reason",
+            "hold_reason",
+            "error",
+            "trigger",
+            "received_at",
+            "settled_at",
+            "attempt_count",
+            "next_attempt_at",
+        )
+
+
+class RequestStatusSerializer(RequestSerializer):
+    """A request, where it stands, and its whole attempt log, oldest first."""
+
+    attempts = LoggedAttemptSerializer(many=True)
+
+    class Meta(RequestSerializer.Meta):
         fields = (
             "request_id",
             "subscription_id",

@@ -1,14 +1,26 @@
 """Lists of the REST API: pages by cursor, newest first, and filters that refuse what they do not know."""
 
+import contextlib
+from collections.abc import Iterator
+from datetime import datetime
 from typing import Any
 
+import psycopg.errors
+from django.db import OperationalError, connection, transaction
+from django.db.models import Q
 from rest_framework import serializers
 from rest_framework.exceptions import NotFound, ValidationError
 from rest_framework.pagination import CursorPagination
 from rest_framework.request import Request
 
+from subscriptions.ids import CLOCK_SLACK_MS, lowest_id_at
+from subscriptions.problems import Problem
+
 DEFAULT_LIMIT = 50
 MAX_LIMIT = 250
+
+# Longer than this the database does not work for a list: deliveries come first.
+TIMEOUT_MS = 1_500
 
 
 class FilterSerializer(serializers.Serializer[Any]):
@@ -51,3 +63,33 @@ class NewestFirst(CursorPagination):
         except (serializers.ValidationError, NotFound):
             raise ValidationError({"cursor": self.invalid_cursor_message}, code="invalid_cursor") from None
         return cursor
+
+
+def within(field: str, since: datetime | None, until: datetime | None) -> Q:
+    """Return the condition that `field` is at `since` or later, and before `until`; None does not limit.
+
+    The ids, which are made at the same moment and are indexed, are limited along with it.
+    """
+    condition = Q()
+    if since is not None:
+        condition &= Q(**{f"{field}__gte": since}, id__gte=lowest_id_at(since, slack_ms=-CLOCK_SLACK_MS))
+    if until is not None:
+        condition &= Q(**{f"{field}__lt": until}, id__lt=lowest_id_at(until, slack_ms=CLOCK_SLACK_MS))
+    return condition
+
+
+@contextlib.contextmanager
+def bounded() -> Iterator[None]:
+    """Have the database give up on what takes too long within the block.
+
+    Raises Problem (422): the caller has to ask for less, since to ask again would not help.
+    """
+    try:
+        with transaction.atomic(), connection.cursor() as cursor:
+            cursor.execute("SELECT set_config('statement_timeout', %s, true)", [str(TIMEOUT_MS)])
+            yield
+    except OperationalError as error:
+        if not isinstance(error.__cause__, psycopg.errors.QueryCanceled):
+            raise
+        detail = "This took too long and was given up. Ask for less: one subscription, or a shorter time."
+        raise Problem(status=422, code="too_slow", detail=detail) from None

@@ -1,0 +1,50 @@
+"""Requests in JSON: what selects them, and one with its payload."""
+
+from typing import Any
+
+import msgspec
+from drf_spectacular.utils import extend_schema_field
+from rest_framework import serializers
+
+from deliveries.models import WebhookRequest
+from deliveries.serializers import ERROR_CHOICES, LoggedAttemptSerializer, RequestSerializer
+from subscriptions.lists import FilterSerializer
+
+
+class RequestFilterSerializer(FilterSerializer):
+    """The filters of GET /requests."""
+
+    subscription = serializers.UUIDField(required=False, help_text="Requests for this subscription.")
+    tenant = serializers.CharField(
+        required=False, allow_blank=True, max_length=255, help_text="Requests of this tenant, exactly."
+    )
+    status = serializers.ChoiceField(
+        choices=WebhookRequest.Status.choices, required=False, help_text="Requests that stand like this."
+    )
+    event_type = serializers.CharField(
+        required=False, max_length=255, help_text="Requests of this event type, exactly."
+    )
+    received_after = serializers.DateTimeField(required=False, help_text="Received at this time or later.")
+    received_before = serializers.DateTimeField(required=False, help_text="Received before this time.")
+    error = serializers.ChoiceField(
+        choices=ERROR_CHOICES,
+        required=False,
+        help_text="Not delivered, or not yet, and the last attempt ended like this.",
+    )
+
+
+class RequestDetailSerializer(RequestSerializer):
+    """A request with its attempts, oldest first, and its payload: byte for byte what is delivered."""
+
+    attempts = LoggedAttemptSerializer(many=True)
+    findings = serializers.JSONField(
+        source="all_findings", allow_null=True, help_text="What its event type's schema finds wrong, or null."
+    )
+    payload = serializers.SerializerMethodField()
+
+    class Meta(RequestSerializer.Meta):
+        fields = (*RequestSerializer.Meta.fields, "findings", "attempts", "payload")
+
+    @extend_schema_field({"description": "The JSON that is delivered, untouched: spaces and number formats too."})
+    def get_payload(self, request: WebhookRequest) -> Any:
+        return msgspec.Raw(request.body)
