@@ -9,7 +9,7 @@ from pathlib import Path
 
 import environ
 
-from config import embedded
+from config import embedded, keys
 
 VERSION = "0.1.0"
 BASE_DIR = Path(__file__).resolve().parent.parent
@@ -36,7 +36,13 @@ SECRET_KEY = env.str("SECRET_KEY", "")
 # decrypt; a key that is taken away makes the secrets under it unreadable.
 SECRET_KEYS = env.list("SECRET_KEYS", default=[])
 
+if not DEBUG:
+    keys.require(secret_key=SECRET_KEY, secret_keys=SECRET_KEYS)
+
 # --- Web --------------------------------------------------------------------------
+
+# What `web` listens on; empty where it is not known. A check compares it with DEBUG.
+HOST = env.str("HOST", "")
 
 ALLOWED_HOSTS = env.list("ALLOWED_HOSTS", default=["localhost", "127.0.0.1", "[::1]"] if DEBUG else [])
 CSRF_TRUSTED_ORIGINS = env.list("CSRF_TRUSTED_ORIGINS", default=[])
@@ -109,12 +115,20 @@ AUTH_PASSWORD_VALIDATORS = [
 
 # Outside development the service expects a TLS proxy in front of it. Set
 # TRUST_FORWARDED_PROTO only if that proxy overwrites X-Forwarded-Proto.
+TRUST_FORWARDED_PROTO = env.bool("TRUST_FORWARDED_PROTO", False)
+SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https") if TRUST_FORWARDED_PROTO else None
 SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = not DEBUG
-SECURE_SSL_REDIRECT = env.bool("SECURE_SSL_REDIRECT", False)
-SECURE_HSTS_SECONDS = env.int("SECURE_HSTS_SECONDS", 0)
+
+# Who cannot tell HTTPS from HTTP would redirect for ever. A load balancer asks in plain HTTP.
+SECURE_SSL_REDIRECT = env.bool("SECURE_SSL_REDIRECT", not DEBUG and TRUST_FORWARDED_PROTO)
+SECURE_REDIRECT_EXEMPT = [r"^health$", r"^ready$"]
+SECURE_HSTS_SECONDS = env.int("SECURE_HSTS_SECONDS", 0 if DEBUG else 365 * 24 * 3600)
+SECURE_CONTENT_TYPE_NOSNIFF = True
 SECURE_REFERRER_POLICY = "same-origin"
-if env.bool("TRUST_FORWARDED_PROTO", False):
-    SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")
+SECURE_CROSS_ORIGIN_OPENER_POLICY = "same-origin"
+
+# HSTS for sub-domains and its preload list are a matter of the domain's owner.
+SILENCED_SYSTEM_CHECKS = ["security.W005", "security.W021"]
 
 # The largest request body accepted, in bytes; a larger one gets 413.
 MAX_BODY_BYTES = env.int("MAX_BODY_BYTES", 1_048_576)

@@ -4,16 +4,28 @@ Accepting is most of what the service does, and Django with DRF takes three time
 over it as the accepting itself. Both doors call the same function and answer the same.
 """
 
+import logging
 import os
+import sys
 from collections.abc import Iterable
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
-from django.core.exceptions import SuspiciousOperation
+from django.core import checks
+from django.core.exceptions import ImproperlyConfigured, SuspiciousOperation
 from django.core.wsgi import get_wsgi_application
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")
-django_application = get_wsgi_application()
+try:
+    django_application = get_wsgi_application()
+except ImproperlyConfigured as error:
+    sys.exit(f"Cannot start: {error}")
+
+# What the commands of manage.py refuse to run with, the web processes refuse as well.
+for finding in checks.run_checks():
+    if finding.is_serious():
+        sys.exit(f"Cannot start: {finding.msg} {finding.hint or ''}")
+    logging.getLogger(__name__).warning(finding.msg, extra={"hint": finding.hint, "check": finding.id})
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse

@@ -3,8 +3,10 @@
 from typing import Any
 
 from django.conf import settings
-from django.core.checks import CheckMessage, Error, register
+from django.core.checks import CheckMessage, Error, Info, register
+from django.core.checks import Warning as CheckWarning
 
+from deliveries import queue
 from deliveries.queue import JOB_TIMEOUT_SECONDS
 from subscriptions.models import LONGEST_CALL_TIMEOUT_SECONDS
 
@@ -43,3 +45,16 @@ def check_times(**kwargs: Any) -> list[CheckMessage]:
             Error("RETRY_SCHEDULE has a delay of less than a second.", hint=hint, id="deliveries.E005")
         )
     return findings
+
+
+@register(deploy=True)
+def check_redis_evicts_nothing(**kwargs: Any) -> list[CheckMessage]:
+    """A full Redis refuses what is new, in place of dropping wake-ups and the clock's jobs."""
+    policy = queue.eviction_policy()
+    if policy is None:
+        hint = "Run this check again where Redis answers."
+        return [Info("Redis did not tell its maxmemory-policy.", hint=hint, id="deliveries.I001")]
+    if policy == "noeviction":
+        return []
+    message = f"Redis has the maxmemory-policy {policy}: it may drop the jobs of the clock."
+    return [CheckWarning(message, hint="Set maxmemory-policy noeviction.", id="deliveries.W001")]

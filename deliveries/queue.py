@@ -159,6 +159,15 @@ def is_redis_there() -> bool:
         return False
 
 
+def eviction_policy() -> str | None:
+    """Return what Redis does when it is full, None if it does not tell."""
+    try:
+        policy = _redis().info("memory").get("maxmemory_policy")
+    except redis.RedisError:
+        return None
+    return None if policy is None else str(policy)
+
+
 def _redis() -> redis.Redis:
     """Return this module's own connection, which gives up soon instead of trying for seconds."""
     global _connection

@@ -36,7 +36,7 @@ LOWEST_FREE_PORT = 1024
 REFUSED_NAMES = ("localhost", "local", "internal", "svc", "cluster.local", "localdomain", "home.arpa")
 
 _IPV4_REFUSED = [
-    ip_network(text)
+    IPv4Network(text)
     for text in (
         "0.0.0.0/8",  # this network
         "10.0.0.0/8",  # private
@@ -61,7 +61,7 @@ _IPV4_REFUSED = [
 ]
 _IPV6_PUBLIC = ip_network("2000::/3")
 _IPV6_REFUSED = [
-    ip_network(text)
+    IPv6Network(text)
     for text in (
         "2001::/23",  # Teredo, ORCHID, benchmarks
         "2001:db8::/32",  # documentation
@@ -85,6 +85,15 @@ class RefusedURL(ValueError):
 def parse_networks(texts: Iterable[str]) -> tuple[Network, ...]:
     """Return the networks of ALLOWED_NETWORKS; raise ValueError for one that is none."""
     return tuple(ip_network(text) for text in texts)
+
+
+def is_public(network: Network) -> bool:
+    """Return whether any address of `network` is a public one, which may be called anyway."""
+    if isinstance(network, IPv4Network):
+        return not any(network.subnet_of(refused) for refused in _IPV4_REFUSED)
+    if not network.overlaps(_IPV6_PUBLIC):
+        return False
+    return not any(network.subnet_of(refused) for refused in _IPV6_REFUSED)
 
 
 def is_allowed_address(address: Address, allowed_networks: Iterable[Network] = ()) -> bool:

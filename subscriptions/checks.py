@@ -1,40 +1,104 @@
 """What `manage.py check` says about the settings of subscriptions."""
 
+from collections.abc import Iterator
+from ipaddress import ip_address
 from typing import Any
 
 from django.conf import settings
 from django.core.checks import CheckMessage, Error, register
+from django.core.checks import Warning as CheckWarning
 
 from subscriptions import addresses, secrets
+
+KEY_HINT = "Make one: python -c 'import base64, os; print(base64.b64encode(os.urandom(32)).decode())'"
+
+# As Django's security.W009, which is a warning of `check --deploy` alone.
+LEAST_KEY_LENGTH = 50
+LEAST_KEY_CHARACTERS = 5
+INSECURE_PREFIX = "django-insecure-"
+
+# Where clouds tell whoever asks from inside what the host may do.
+METADATA_ADDRESSES = tuple(
+    ip_address(text) for text in ("169.254.169.254", "168.63.129.16", "100.100.100.200", "fd00:ec2::254")
+)
+LOOPBACK_HOSTS = ("", "localhost", "::1", "[::1]")
+
+
+@register()
+def check_secret_key(**kwargs: Any) -> list[CheckMessage]:
+    """Outside development mode SECRET_KEY is long and random."""
+    if settings.DEBUG:
+        return []
+    key = settings.SECRET_KEY
+    is_strong = (
+        len(key) >= LEAST_KEY_LENGTH
+        and len(set(key)) >= LEAST_KEY_CHARACTERS
+        and not key.startswith(INSECURE_PREFIX)
+    )
+    if is_strong:
+        return []
+    hint = "Make one: python -c 'import secrets; print(secrets.token_urlsafe(48))'"
+    return [Error("SECRET_KEY is short or can be guessed.", hint=hint, id="subscriptions.E004")]
 
 
 @register()
 def check_secret_keys(**kwargs: Any) -> list[CheckMessage]:
-    """SECRET_KEYS has at least one key, and each is base64 of 32 bytes."""
-    hint = "Make one: python -c 'import base64, os; print(base64.b64encode(os.urandom(32)).decode())'"
+    """SECRET_KEYS has keys, each is base64 of 32 bytes, and outside development mode the first is random."""
     if not settings.SECRET_KEYS:
-        return [
-            Error(
-                "SECRET_KEYS is empty: signing secrets cannot be encrypted.",
-                hint=hint,
-                id="subscriptions.E001",
-            )
-        ]
-    findings: list[CheckMessage] = []
+        message = "SECRET_KEYS is empty: signing secrets cannot be encrypted."
+        return [Error(message, hint=KEY_HINT, id="subscriptions.E001")]
+    return list(_wrong_keys())
+
+
+def _wrong_keys() -> Iterator[CheckMessage]:
     for number, text in enumerate(settings.SECRET_KEYS, start=1):
         try:
-            secrets.parse_key(text)
+            key = secrets.parse_key(text)
         except ValueError as error:
-            findings.append(Error(f"Key {number} of SECRET_KEYS is {error}.", hint=hint, id="subscriptions.E002"))
-    return findings
+            yield Error(f"Key {number} of SECRET_KEYS is {error}.", hint=KEY_HINT, id="subscriptions.E002")
+            continue
+        # Of 32 random bytes, hardly any are alike, and they are hardly ever all of them text. One
+        # that only decrypts has to stay until nothing is under it.
+        if number == 1 and not settings.DEBUG and (len(set(key)) < len(key) / 2 or key.isascii()):
+            message = f"Key {number} of SECRET_KEYS is not random: it can be guessed."
+            yield Error(message, hint=KEY_HINT, id="subscriptions.E005")
 
 
 @register()
 def check_allowed_networks(**kwargs: Any) -> list[CheckMessage]:
-    """Each entry of ALLOWED_NETWORKS is a network."""
+    """Each entry of ALLOWED_NETWORKS is a network, of addresses that are not public."""
     try:
-        addresses.parse_networks(settings.ALLOWED_NETWORKS)
+        networks = addresses.parse_networks(settings.ALLOWED_NETWORKS)
     except ValueError as error:
         hint = "Write networks such as 10.1.2.0/24, separated by commas."
         return [Error(f"ALLOWED_NETWORKS: {error}.", hint=hint, id="subscriptions.E003")]
-    return []
+    findings: list[CheckMessage] = []
+    for network in networks:
+        if addresses.is_public(network):
+            message = f"ALLOWED_NETWORKS: {network} has public addresses in it, which are allowed anyway."
+            hint = "Name the private networks that receivers are on, and no more: 10.1.2.0/24."
+            findings.append(Error(message, hint=hint, id="subscriptions.E006"))
+        elif any(address in network for address in METADATA_ADDRESSES):
+            message = f"ALLOWED_NETWORKS: {network} opens the metadata service of the cloud."
+            hint = "Whoever may create subscriptions could read this host's credentials there."
+            findings.append(CheckWarning(message, hint=hint, id="subscriptions.W001"))
+    return findings
+
+
+@register()
+def check_development_mode(**kwargs: Any) -> list[CheckMessage]:
+    """In development mode, where API keys are optional, nobody else reaches the service."""
+    if not settings.DEBUG or settings.HOST in LOOPBACK_HOSTS or settings.HOST.startswith("127."):
+        return []
+    message = f"DEBUG is on and web listens on {settings.HOST}: whoever reaches it needs no API key."
+    hint = "Turn DEBUG off, or set HOST=127.0.0.1."
+    return [CheckWarning(message, hint=hint, id="subscriptions.W002")]
+
+
+@register(deploy=True)
+def check_allowed_hosts(**kwargs: Any) -> list[CheckMessage]:
+    """ALLOWED_HOSTS names hosts."""
+    if "*" not in settings.ALLOWED_HOSTS:
+        return []
+    message = "ALLOWED_HOSTS is *: a caller chooses the host of the links in the answers."
+    return [CheckWarning(message, hint="Name the hosts that the proxy is called by.", id="subscriptions.W003")]

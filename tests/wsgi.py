@@ -12,6 +12,8 @@ from wsgiref.validate import validator
 from django.core.signals import request_finished, request_started
 from django.db import close_old_connections
 
+from config.wsgi import application
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Answer:
@@ -25,8 +27,6 @@ class Answer:
 
 def call(method: str, path: str, body: bytes = b"", headers: Mapping[str, str] | None = None) -> Answer:
     """Make one call, with what a server would put into the environment, and check both sides for PEP 3333."""
-    from config.wsgi import application  # the apps have to be loaded first
-
     started: list[tuple[str, list[tuple[str, str]]]] = []
 
     def start_response(status: str, fields: list[tuple[str, str]], exc_info: Any = None) -> Any:

@@ -1,7 +1,12 @@
+from pathlib import Path
+
 import pytest
+import redis
+from django.core.checks import Warning as CheckWarning
 from django.core.checks import run_checks
 
-from deliveries import checks
+from config import embedded
+from deliveries import checks, queue
 
 
 def findings() -> dict[str, str]:
@@ -50,3 +55,29 @@ def test_it_wants_delays_of_a_second_at_least(settings, schedule, is_wrong):
     settings.RETRY_SCHEDULE = schedule
     message = "RETRY_SCHEDULE has a delay of less than a second."
     assert findings() == ({"deliveries.E005": message} if is_wrong else {})
+
+
+@pytest.fixture
+def own_redis(settings, open_folder: Path, monkeypatch):
+    """A Redis of its own, whose settings the test may change."""
+    server = embedded.start_redis(open_folder)
+    settings.REDIS_URL = embedded.redis_url(open_folder)
+    monkeypatch.setattr(queue, "_connection", None)
+    with redis.Redis.from_url(settings.REDIS_URL) as client:
+        yield client
+    server.stop()
+
+
+@pytest.mark.parametrize("policy", ["noeviction", "allkeys-lru", "volatile-ttl"])
+def test_it_warns_of_a_redis_that_evicts(own_redis, policy):
+    own_redis.config_set("maxmemory-policy", policy)
+    message = f"Redis has the maxmemory-policy {policy}: it may drop the jobs of the clock."
+    warning = CheckWarning(message, hint="Set maxmemory-policy noeviction.", id="deliveries.W001")
+    assert checks.check_redis_evicts_nothing() == ([] if policy == "noeviction" else [warning])
+
+
+def test_it_only_mentions_that_redis_is_away(settings, monkeypatch):
+    monkeypatch.setattr(queue, "_connection", None)
+    settings.REDIS_URL = "redis://127.0.0.1:1/0"
+    findings = run_checks(include_deployment_checks=True)
+    assert ("deliveries.I001", 20) in [(finding.id, finding.level) for finding in findings]
