@@ -9,7 +9,7 @@ from pathlib import Path
 
 import environ
 
-from config import embedded, keys
+from config import embedded
 
 VERSION = "0.1.0"
 BASE_DIR = Path(__file__).resolve().parent.parent
@@ -35,9 +35,6 @@ SECRET_KEY = env.str("SECRET_KEY", "")
 # The key ring for signing secrets: base64 of 32 bytes each. The first encrypts, all
 # decrypt; a key that is taken away makes the secrets under it unreadable.
 SECRET_KEYS = env.list("SECRET_KEYS", default=[])
-
-if not DEBUG:
-    keys.require(secret_key=SECRET_KEY, secret_keys=SECRET_KEYS)
 
 # --- Web --------------------------------------------------------------------------
 

@@ -18,7 +18,6 @@ from pathlib import Path
 from typing import IO, Any
 
 import environ
-from django.core.exceptions import ImproperlyConfigured
 
 from config import embedded, supervisor
 
@@ -43,7 +42,7 @@ def main() -> None:
                 _run()
     except KeyboardInterrupt:
         sys.exit(130)
-    except (CannotStart, ImproperlyConfigured, embedded.EmbeddedServerError) as error:
+    except (CannotStart, embedded.EmbeddedServerError) as error:
         sys.exit(f"Cannot start: {error}")
     except OSError as error:
         sys.exit(f"Cannot start: {error.strerror or error}: {error.filename or data_dir}")

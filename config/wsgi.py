@@ -15,8 +15,11 @@ from django.core import checks
 from django.core.exceptions import ImproperlyConfigured, SuspiciousOperation
 from django.core.wsgi import get_wsgi_application
 
+from config import keys
+
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")
 try:
+    keys.require()
     django_application = get_wsgi_application()
 except ImproperlyConfigured as error:
     sys.exit(f"Cannot start: {error}")
