@@ -1,6 +1,7 @@
 """The loop: claim, send, settle, until nothing is due."""
 
 import logging
+import math
 import random
 import time
 import uuid
@@ -75,6 +76,8 @@ class Dispatcher:
             allowed_networks=addresses.parse_networks(settings.ALLOWED_NETWORKS),
         )
         self._stopped_after: uuid.UUID | None = None
+        self._until: uuid.UUID | None = None
+        self._rate_free_at = math.inf
         self._unsettled: list[Settlement] = []
         self._unsettled_since = 0.0
         self._suspects = 0
@@ -90,7 +93,7 @@ class Dispatcher:
         attempt is lost by it; raises the database's error if there are none.
         """
         attempts = 0
-        self._look_at = 0.0
+        self._look_around()
         busy_at = time.monotonic()
         while True:
             if not self._is_away:
@@ -133,7 +136,12 @@ class Dispatcher:
         if now - self._signalled_at >= SIGNAL_SECONDS:
             self._signalled_at = now
             if self._work_waiting():
-                self._look_at = 0.0
+                self._look_around()
+
+    def _look_around(self) -> None:
+        """Look at once for what is due, and not stop before every subscription has been visited from now on."""
+        self._look_at = 0.0
+        self._until = None
 
     def _may_claim(self) -> bool:
         is_due = time.monotonic() >= self._look_at
@@ -150,7 +158,7 @@ class Dispatcher:
         return not looks_again_soon and not lingers
 
     def _claim(self) -> None:
-        """Claim and send, and decide when to look again."""
+        """Claim and send."""
         limit = min(self._free_slots, CLAIM_SIZE)
         asked_at = time.monotonic()
         try:
@@ -158,25 +166,36 @@ class Dispatcher:
                 claim = claims.claim(
                     limit,
                     after=self._stopped_after,
+                    until=self._until,
                     with_suspect=self._suspects == 0,
                     max_bytes=claims.MAX_BYTES - self._bytes,
                 )
         except sql.AWAY as error:
             self._outlive(error)
             return
-        self._stopped_after = claim.stopped_after
+        self._send_all(claim.requests, asked_at)
+        self._decide_when_to_look(claim, limit)
+
+    def _send_all(self, requests: list[ClaimedRequest], asked_at: float) -> None:
         claimed_at = time.monotonic()
-        for number, request in enumerate(claim.requests):
+        for number, request in enumerate(requests):
             if not _ends_within_its_lease(asked_at):
-                logger.warning("claimed too late to be sent", extra={"requests": len(claim.requests) - number})
-                break
+                logger.warning("claimed too late to be sent", extra={"requests": len(requests) - number})
+                return
             self._send(request, request.claimed_at + timedelta(seconds=time.monotonic() - claimed_at))
+
+    def _decide_when_to_look(self, claim: claims.Claim, limit: int) -> None:
+        now = time.monotonic()
+        self._stopped_after, self._until = claim.stopped_after, claim.until
+        if claim.rate_held_seconds is not None:
+            self._rate_free_at = min(self._rate_free_at, now + claim.rate_held_seconds)
         if claim.has_more or len(claim.requests) == limit:
+            self._look_around()
+        elif claim.until is not None:
             self._look_at = 0.0
-        elif claim.rate_held_seconds is not None and claim.rate_held_seconds < LOOK_SECONDS:
-            self._look_at = claimed_at + claim.rate_held_seconds
         else:
-            self._look_at = claimed_at + LOOK_SECONDS + SIGNAL_SECONDS
+            self._look_at = min(self._rate_free_at, now + LOOK_SECONDS + SIGNAL_SECONDS)
+            self._rate_free_at = math.inf
 
     def _outlive(self, error: Exception) -> None:
         """Wait for the database if there are calls to settle; else raise its error."""
@@ -237,7 +256,7 @@ class Dispatcher:
         settled, self._unsettled = self._unsettled, []
         self._suspects -= sum(settlement.request.is_suspect for settlement in settled)
         self._bytes -= sum(len(settlement.request.payload) for settlement in settled)
-        self._look_at = 0.0
+        self._look_around()
         for settlement in settled:
             _log_attempt(settlement)
 

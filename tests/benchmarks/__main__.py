@@ -33,6 +33,21 @@ SELECT extract(epoch FROM max(r.settled_at) - min(a.attempted_at))::float AS sec
 FROM delivery_attempts AS a JOIN webhook_requests AS r ON r.id = a.request_id
 """
 
+HELD = 10_000
+HELD_SUBSCRIPTIONS = """
+INSERT INTO subscriptions
+SELECT (made).*
+FROM (
+    SELECT jsonb_populate_record(s, jsonb_build_object('id', gen_random_uuid(), 'circuit_opened_at', now()))
+    FROM subscriptions AS s, generate_series(1, %(count)s)
+    WHERE s.id = (SELECT id FROM subscriptions LIMIT 1)
+) AS copies (made)
+"""
+HELD_REQUESTS = """
+INSERT INTO webhook_requests (id, subscription_id, event_type, payload)
+SELECT gen_random_uuid(), id, 'invoice.paid', 'x' FROM subscriptions WHERE circuit_opened_at IS NOT NULL
+"""
+
 BLOAT_ROUNDS = 10
 BLOAT_BATCH = 100_000
 
@@ -153,6 +168,27 @@ def bench_drain(bench: Bench) -> None:
         costs.append((cpu_seconds(worker) - cpu_before) / DRAINED * 1e6)
     show("drain", f"{median(rates):,.0f} deliveries/s", rates, f"{median(costs):.0f} µs of worker CPU each")
     worker.stop()
+
+
+def bench_held(bench: Bench) -> None:
+    """A paced 1,000 events a second beside 10,000 subscriptions whose circuits are open, with one pending each."""
+    with worker_running(bench) as worker:
+        for _ in range(ROUNDS):
+            bench.prepare()
+            bench.service.query(HELD_SUBSCRIPTIONS, {"count": HELD})
+            bench.service.query(HELD_REQUESTS)
+            bench.service.query("VACUUM ANALYZE webhook_requests, subscriptions")
+            cpu_before = cpu_seconds(worker)
+            result = load.run(bench.calls(), seconds=6, connections=32, per_second=1000)
+            while bench.count_pending(*bench.subscription_ids):
+                time.sleep(0.02)
+            cost = (cpu_seconds(worker) - cpu_before) / result.answers * 1e6
+            show(
+                "held",
+                bench.latency(),
+                [],
+                f"beside {HELD:,} held subscriptions; {cost:.0f} µs of worker CPU each",
+            )
 
 
 def bench_bloat(bench: Bench) -> None:
@@ -304,6 +340,7 @@ PARTS: dict[str, Callable[[Bench], None]] = {
     "idle": bench_idle,
     "fair": bench_fair,
     "beside": bench_sustained_beside_hanging,
+    "held": bench_held,
     "shapes": bench_shapes,
     "lists": bench_lists,
     "memory": bench_memory,

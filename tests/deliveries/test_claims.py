@@ -120,10 +120,36 @@ def test_it_goes_round_robin_from_where_the_last_claim_stopped(make_subscription
     assert visited == [ids[:2], ids[2:], ids[:2], ids[2:]]
 
 
-def test_it_walks_on_when_a_walk_is_too_short(make_subscription, make_request, monkeypatch):
+def test_it_looks_at_so_many_subscriptions_and_the_next_claim_goes_on_there(
+    make_subscription, make_request, monkeypatch
+):
     monkeypatch.setattr(claims, "WALK_LENGTH", 2)
     requests = [make_request(make_subscription()) for _ in range(5)]
-    assert set(claimed_ids()) == {request.id for request in requests}
+    ids = [request.id for request in requests]
+    first = claims.claim(100)
+    assert [request.id for request in first.requests] == ids[: 2 * claims.MOST_WALKS]
+    second = claims.claim(100, after=first.stopped_after, until=first.until)
+    assert [request.id for request in second.requests] == ids[2 * claims.MOST_WALKS :]
+    assert (second.stopped_after, second.until) == (None, None)
+
+
+@pytest.mark.parametrize("begin", range(5))
+@pytest.mark.parametrize("length", [1, 2, 5])
+def test_a_round_visits_each_subscription_once_wherever_it_begins(
+    make_subscription, make_request, monkeypatch, begin, length
+):
+    monkeypatch.setattr(claims, "WALK_LENGTH", length)
+    subscriptions = [make_subscription(max_in_flight=1) for _ in range(5)]
+    for subscription in subscriptions:
+        make_request(subscription)
+    visited = []
+    claim = claims.claim(100, after=subscriptions[begin].id)
+    visited += [request.target.id for request in claim.requests]
+    while claim.until is not None:
+        claim = claims.claim(100, after=claim.stopped_after, until=claim.until)
+        visited += [request.target.id for request in claim.requests]
+    ids = [subscription.id for subscription in subscriptions]
+    assert visited == ids[begin + 1 :] + ids[: begin + 1]
 
 
 def test_it_settles_a_success_as_delivered(make_subscription, make_request):
@@ -338,7 +364,7 @@ def test_a_replay_starts_a_new_run_and_keeps_the_old_attempts(make_subscription,
 
 
 def test_an_empty_table_yields_nothing():
-    nothing = claims.Claim(requests=[], stopped_after=None, has_more=False, rate_held_seconds=None)
+    nothing = claims.Claim(requests=[], stopped_after=None, until=None, has_more=False, rate_held_seconds=None)
     assert claims.claim(10) == nothing
     assert claims.claim(10, after=uuid.uuid4()) == nothing
 
@@ -381,7 +407,7 @@ def test_it_takes_nothing_of_a_subscription_that_was_disabled_before_its_lock_wa
     make_request(subscription)
     walk = claims._walk(uuid.UUID(int=0), uuid.UUID(int=2**128 - 1), 10)
     type(subscription).objects.filter(id=subscription.id).disable()
-    assert claims._take(walk, 10, with_suspect=True, max_bytes=claims.MAX_BYTES) == ([], False)
+    assert claims._take(walk, 10, with_suspect=True, max_bytes=claims.MAX_BYTES).requests == []
 
 
 def test_it_takes_no_more_payload_than_it_may_hold(make_subscription, make_request):

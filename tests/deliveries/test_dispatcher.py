@@ -13,8 +13,8 @@ from django.db.models.functions import Now
 from freezegun import freeze_time
 from standardwebhooks.webhooks import Webhook
 
+from deliveries import claims, settlements
 from deliveries import dispatcher as dispatcher_module
-from deliveries import settlements
 from deliveries.models import DeliveryAttempt, WebhookRequest
 from tests.conftest import SECRET, signature_of
 from tests.receiver import Answer
@@ -111,6 +111,19 @@ def test_a_hanging_receiver_does_not_hold_up_another(make_subscription, make_req
     thread.join()
     hanging.refresh_from_db()
     assert hanging.status == "delivered"
+
+
+def test_what_is_held_does_not_hide_what_is_due_behind_it(
+    make_subscription, make_request, receiver, deliver, monkeypatch
+):
+    """Also with more of it than one claim looks at."""
+    monkeypatch.setattr(claims, "WALK_LENGTH", 1)
+    for _ in range(4 * claims.MOST_WALKS):
+        make_request(make_subscription(circuit_opened_at=Now()))
+    due = make_request(make_subscription(receiver.url))
+    assert deliver() == 1
+    due.refresh_from_db()
+    assert due.status == "delivered"
 
 
 def test_a_row_that_cannot_be_sent_does_not_stop_the_others(make_subscription, make_request, receiver, deliver):
