@@ -9,7 +9,7 @@ from uuid import UUID
 from django.db import IntegrityError, transaction
 from django.db.models.functions import Now
 
-from deliveries import queue, sql
+from deliveries import orphans, queue, sql
 from deliveries.models import Heartbeat, IdempotencyKey, WebhookRequest, WebhookRequestQuerySet
 
 # Rows per transaction: short enough that nobody waits for it.
@@ -124,6 +124,7 @@ def purge(
     if set(statuses) == set(SETTLED_STATUSES):
         while sql.run(PURGE_EVENTS, parameters):
             continue
+        orphans.purge(until=until)
         Heartbeat.objects.forget(FORGET_AFTER)
         IdempotencyKey.objects.filter(created_at__lte=Now() - FORGET_AFTER).delete()
     return purged

@@ -33,9 +33,11 @@ MAINTENANCE = "maintenance"
 
 DELIVER_DUE = "deliveries.tasks.deliver_due"
 PURGE = "deliveries.tasks.purge"
+CANCEL_ORPHANS = "deliveries.tasks.cancel_orphans"
 BEAT_MAINTENANCE = "deliveries.tasks.beat_maintenance"
 BEAT_SCHEDULER = "deliveries.tasks.beat_scheduler"
 PURGE_HOUR = 3  # UTC, every day
+CANCEL_ORPHANS_SECONDS = 60
 
 # Wake-ups within one process go to Redis together, at most once in this time.
 COALESCE_SECONDS = 0.005
@@ -355,6 +357,15 @@ class Scheduler(RQScheduler):  # type: ignore[misc]
                 id="tick",
                 queue_name=DELIVERIES,
                 timeout=JOB_TIMEOUT_SECONDS,
+            )
+        if "cancel-orphans" not in self:
+            self.schedule(
+                datetime.now(UTC),
+                CANCEL_ORPHANS,
+                interval=CANCEL_ORPHANS_SECONDS,
+                id="cancel-orphans",
+                queue_name=MAINTENANCE,
+                timeout=MAINTENANCE_TIMEOUT_SECONDS,
             )
         if "purge" not in self:
             self.schedule(

@@ -7,7 +7,7 @@ import time
 from django.conf import settings
 from django.db import Error, connection
 
-from deliveries import operations, queue, sql
+from deliveries import operations, orphans, queue, sql
 from deliveries.dispatcher import Dispatcher
 from deliveries.models import Heartbeat
 
@@ -36,6 +36,11 @@ def deliver_due() -> int:
 def purge() -> int:
     """Delete settled requests older than RETENTION_DAYS; return how many."""
     return operations.purge(older_than_days=settings.RETENTION_DAYS, progress=lambda done: beat_maintenance())
+
+
+def cancel_orphans() -> int:
+    """Cancel what is still pending for deleted subscriptions; return how many."""
+    return orphans.cancel()
 
 
 def beat_maintenance() -> None:

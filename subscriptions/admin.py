@@ -162,7 +162,7 @@ class SubscriptionAdmin(admin.ModelAdmin):
     def save_model(self, request: HttpRequest, obj: Subscription, form: Any, change: bool) -> None:  # noqa: FBT001 - Django's signature
         if change:
             # Only what was edited: its status may have changed while the form was open.
-            obj.save(update_fields=[*form.changed_data, "updated_at"])
+            obj.save(update_fields=form.changed_data)
             return
         secret = form.cleaned_data["secret"] or secrets.make()
         obj.set_secret(secret)

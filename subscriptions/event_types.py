@@ -28,6 +28,13 @@ def accepts(patterns: Sequence[str], event_type: str) -> bool:
     return any(_matches(pattern, event_type) for pattern in patterns)
 
 
+def patterns_taking(event_type: str) -> list[str]:
+    """Return every pattern that takes `event_type`: itself, `*`, and the wildcards above it."""
+    segments = event_type.split(".")
+    wildcards = [".".join([*segments[:length], "*"]) for length in range(len(segments))]
+    return [event_type, *wildcards]
+
+
 def _matches(pattern: str, event_type: str) -> bool:
     if pattern == "*":
         return True

@@ -1,9 +1,9 @@
 """Who wants what, where: subscriptions."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
-from functools import cached_property, partial
+from functools import partial
 from typing import Any, Self
 from uuid import UUID
 
@@ -14,8 +14,9 @@ from django.db import models, transaction
 from django.db.models.functions import Now
 from django.utils import timezone
 
-from subscriptions import addresses, cache, event_types, secrets, signing
+from subscriptions import addresses, cache, event_types
 from subscriptions.api_keys import ApiKey as ApiKey
+from subscriptions.credentials import Credentials
 from subscriptions.ids import new_id as new_id
 from subscriptions.validation import validate_event_type_pattern as validate_event_type_pattern
 from subscriptions.validation import validate_metadata as validate_metadata
@@ -58,6 +59,15 @@ class SubscriptionQuerySet(models.QuerySet["Subscription"]):
         """Limit to one tenant's subscriptions; None, an operator's view, means all of them."""
         return self if tenant is None else self.filter(tenant=tenant)
 
+    def taking(self, event_type: str) -> Self:
+        """Limit to those whose event types take this one, whatever their filters say."""
+        takes = models.Q(event_types=[]) | models.Q(event_types__overlap=event_types.patterns_taking(event_type))
+        return self.filter(takes)
+
+    def matching(self, text: str) -> Self:
+        """Limit to those with `text` in their description or target URL, in any case."""
+        return self.filter(models.Q(description__icontains=text) | models.Q(target_url__icontains=text))
+
     def existing(self) -> Self:
         """Leave out the deleted ones, whose rows stay for the sake of their history."""
         return self.filter(deleted_at=None)
@@ -79,26 +89,26 @@ class SubscriptionQuerySet(models.QuerySet["Subscription"]):
             cache.put(subscription_id, subscription, generation=generation)
         return subscription
 
-    def pause(self) -> int:
+    def pause(self, reason: str = "") -> int:
         """Have the active subscriptions among these accept and hold; return how many."""
-        return self._move(Subscription.Status.PAUSED, of=(Subscription.Status.ACTIVE,))
+        return self._move(Subscription.Status.PAUSED, of=(Subscription.Status.ACTIVE,), reason=reason)
 
-    def resume(self) -> int:
+    def resume(self, reason: str = "") -> int:
         """Have the paused subscriptions among these deliver again; return how many."""
-        return self._move(Subscription.Status.ACTIVE, of=(Subscription.Status.PAUSED,))
+        return self._move(Subscription.Status.ACTIVE, of=(Subscription.Status.PAUSED,), reason=reason)
 
     def disable(self, reason: str = "") -> int:
         """Have those among these that are not disabled take nothing more, and say why; return how many."""
         of = (Subscription.Status.ACTIVE, Subscription.Status.PAUSED)
         return self._move(Subscription.Status.DISABLED, of=of, reason=reason)
 
-    def enable(self) -> int:
+    def enable(self, reason: str = "") -> int:
         """Have the disabled subscriptions among these deliver again; return how many."""
         disabled = self.filter(status=Subscription.Status.DISABLED)
         # A clean slate: the failures from before must not disable it again at once.
         Subscription.objects.filter(id__in=list(disabled.values_list("id", flat=True))).close_circuit()
         disabled.update(failing_since=None, blocked_until=None)
-        return self._move(Subscription.Status.ACTIVE, of=(Subscription.Status.DISABLED,))
+        return self._move(Subscription.Status.ACTIVE, of=(Subscription.Status.DISABLED,), reason=reason)
 
     def open_circuit(self) -> int:
         """Hold the requests of these until people close the circuit again; return how many were not open."""
@@ -133,7 +143,7 @@ class SubscriptionQuerySet(models.QuerySet["Subscription"]):
         return moved
 
 
-class Subscription(models.Model):
+class Subscription(Credentials):
     """One endpoint that wants events, and how it wants them."""
 
     class Status(models.TextChoices):
@@ -168,18 +178,9 @@ class Subscription(models.Model):
     filter = models.JSONField(
         null=True, blank=True, help_text="Conditions over the payload and the event's fields."
     )
-    # Encrypted; see subscriptions/secrets.py. Set it with set_secret().
-    secret = models.BinaryField(editable=False)
-    secret_hint = models.CharField(max_length=8, editable=False)
-    # During a rotation: the secret before, and until when it signs and verifies as well.
-    previous_secret = models.BinaryField(null=True, editable=False)
-    previous_secret_until = models.DateTimeField(null=True, editable=False)
     headers = models.JSONField(
         blank=True, default=dict, help_text="Extra headers to send: an object of names and values."
     )
-    # Encrypted: a JSON object of names and values, and a JSON object by `type`; null means none.
-    secret_headers = models.BinaryField(null=True, editable=False)
-    auth = models.BinaryField(null=True, editable=False)
     ca_certificates = models.TextField(
         blank=True,
         default="",
@@ -238,12 +239,17 @@ class Subscription(models.Model):
 
     objects = SubscriptionQuerySet.as_manager()
 
-    class Meta:
+    class Meta(Credentials.Meta):
+        abstract = False
         db_table = "subscriptions"
         ordering = ("-id",)
         indexes = (
             # GET /subscriptions?tenant= and a tenant's own list, newest first.
             models.Index(fields=("tenant", "-id"), name="subscriptions_by_tenant"),
+            # What deleted subscriptions leave behind (deliveries/orphans.py).
+            models.Index(
+                fields=("deleted_at",), name="subscriptions_deleted", condition=models.Q(deleted_at__isnull=False)
+            ),
         )
         constraints = (
             models.CheckConstraint(
@@ -262,11 +268,12 @@ class Subscription(models.Model):
     def __str__(self) -> str:
         return visible(self.description or self.target_url)
 
-    def save(self, *args: Any, **kwargs: Any) -> None:
-        """Save, and make this process forget the cached copy, before and after the commit."""
+    def save(self, *args: Any, update_fields: Iterable[str] | None = None, **kwargs: Any) -> None:
+        """Save, note when, and make this process forget the cached copy, before and after the commit."""
         if not self._state.adding:
             self.updated_at = timezone.now()
-        super().save(*args, **kwargs)
+            update_fields = None if update_fields is None else {*update_fields, "updated_at"}
+        super().save(*args, update_fields=update_fields, **kwargs)
         cache.forget(self.id)
         transaction.on_commit(partial(cache.forget, self.id))
 
@@ -305,27 +312,17 @@ class Subscription(models.Model):
     def is_disabled(self) -> bool:
         return self.status == self.Status.DISABLED
 
-    @cached_property
-    def is_rotating(self) -> bool:
-        """Whether the secret before this one still counts.
-
-        By this host's clock, unless the row came from `cached`, which asks the database.
-        """
-        return self.previous_secret_until is not None and self.previous_secret_until > timezone.now()
-
-    @cached_property
-    def signing_keys(self) -> list[bytes]:
-        """The HMAC keys that sign this subscription's deliveries and verify its ingest calls, newest first."""
-        stored = [self.secret]
-        if self.is_rotating and self.previous_secret is not None:
-            stored.append(self.previous_secret)
-        return [signing.key_of(secrets.decrypt(bytes(each), row_id=self.id)) for each in stored]
-
     def accepts(self, event_type: str) -> bool:
         return event_types.accepts(self.event_types, event_type)
 
-    def set_secret(self, secret: str) -> None:
-        """Encrypt `secret` into this row, unsaved. It cannot be shown again afterwards."""
-        self.secret = secrets.encrypt(secret, row_id=self.id)
-        self.secret_hint = secrets.hint_of(secret)
-        self.__dict__.pop("signing_keys", None)
+    def remove(self) -> None:
+        """Delete this subscription for everybody, and its secrets for good; the row stays for its history.
+
+        Nothing is accepted or delivered from now on. What is still pending is canceled by
+        deliveries.operations.
+        """
+        self.status = self.Status.DISABLED
+        self.status_reason = "deleted"
+        self.deleted_at = timezone.now()
+        self.wipe()
+        self.save()

@@ -50,7 +50,7 @@ def reencrypt(*, dry_run: bool = False, progress: Progress) -> Tally:
 
 
 def _batches() -> Iterator[list[dict[str, Any]]]:
-    """Walk all subscriptions by id, the deleted ones too: their rows stay, and so do their secrets."""
+    """Walk all subscriptions by id; the deleted ones have no secrets left."""
     after = UUID(int=0)
     while rows := list(
         Subscription.objects.filter(id__gt=after).order_by("id").values("id", *ENCRYPTED_COLUMNS)[:BATCH]
@@ -60,7 +60,7 @@ def _batches() -> Iterator[list[dict[str, Any]]]:
 
 
 def _reencrypt(row_id: UUID, column: str, stored: bytes | None, tally: Tally, *, dry_run: bool) -> None:
-    while stored is not None:
+    while stored:
         if secrets.is_current(bytes(stored)):
             tally.current += 1
             return

@@ -1,25 +1,63 @@
 """Subscriptions in JSON, in and out."""
 
-from typing import Any
+from datetime import datetime, timedelta
+from typing import Any, ClassVar
 
 from rest_framework import serializers
 
 from subscriptions import secrets
+from subscriptions.event_types import MAX_LENGTH
+from subscriptions.lists import FilterSerializer
 from subscriptions.models import Circuit, Subscription
-from subscriptions.validation import validate_secret
+from subscriptions.validation import validate_event_type, validate_secret
+
+LONGEST_OVERLAP = timedelta(days=7)
+USUAL_OVERLAP = timedelta(days=1)
+MAX_REASON_LENGTH = 255
+MAX_SEARCH_LENGTH = 100
 
 
 class StrictFieldsMixin:
     """Refuse fields that the serializer does not take, so that a typo is never silently dropped."""
 
+    # Why a field that is known is not taken here, in words.
+    refusals: ClassVar[dict[str, str]] = {}
+
     def to_internal_value(self, data: Any) -> Any:
         writable = {name for name, field in self.fields.items() if not field.read_only}  # type: ignore[attr-defined]
-        unknown = sorted(set(data) - writable) if isinstance(data, dict) else []
-        if unknown:
-            raise serializers.ValidationError(
-                {name: serializers.ErrorDetail("This field is not known.", code="unknown") for name in unknown}
-            )
+        refused = sorted(set(data) - writable) if isinstance(data, dict) else []
+        if refused:
+            raise serializers.ValidationError({name: self._refusal(name) for name in refused})
         return super().to_internal_value(data)  # type: ignore[misc]
+
+    def _refusal(self, name: str) -> serializers.ErrorDetail:
+        if name in self.refusals:
+            return serializers.ErrorDetail(self.refusals[name], code="read_only")
+        if name in self.fields:  # type: ignore[attr-defined]
+            return serializers.ErrorDetail("Only the service sets this field.", code="read_only")
+        return serializers.ErrorDetail("This field is not known.", code="unknown")
+
+
+class SubscriptionFilterSerializer(FilterSerializer):
+    """The query parameters of GET /subscriptions."""
+
+    tenant = serializers.CharField(
+        required=False, allow_blank=True, max_length=255, help_text="Exactly this tenant."
+    )
+    status = serializers.ChoiceField(
+        required=False, choices=Subscription.Status.choices, help_text="Those in this status."
+    )
+    event_type = serializers.CharField(
+        required=False,
+        max_length=MAX_LENGTH,
+        validators=[validate_event_type],
+        help_text="Those that take this event type, by name or by wildcard.",
+    )
+    search = serializers.CharField(
+        required=False,
+        max_length=MAX_SEARCH_LENGTH,
+        help_text="Those with this text in their description or target URL, in any case.",
+    )
 
 
 class SubscriptionSerializer(StrictFieldsMixin, serializers.ModelSerializer[Subscription]):
@@ -30,6 +68,9 @@ class SubscriptionSerializer(StrictFieldsMixin, serializers.ModelSerializer[Subs
     )
     disable_at = serializers.DateTimeField(
         read_only=True, allow_null=True, help_text="When it will be disabled, if nothing but failures goes on."
+    )
+    previous_secret_until = serializers.SerializerMethodField(
+        help_text="During a rotation: until when the secret before this one counts as well."
     )
 
     class Meta:
@@ -52,10 +93,11 @@ class SubscriptionSerializer(StrictFieldsMixin, serializers.ModelSerializer[Subs
             "failing_since",
             "disable_at",
             "secret_hint",
+            "previous_secret_until",
             "created_at",
             "updated_at",
         )
-        read_only_fields = (
+        read_only_fields: tuple[str, ...] = (
             "id",
             "status",
             "status_reason",
@@ -65,6 +107,9 @@ class SubscriptionSerializer(StrictFieldsMixin, serializers.ModelSerializer[Subs
             "created_at",
             "updated_at",
         )
+
+    def get_previous_secret_until(self, subscription: Subscription) -> datetime | None:
+        return subscription.previous_secret_until if subscription.is_rotating else None
 
 
 class NewSubscriptionSerializer(SubscriptionSerializer):
@@ -90,3 +135,57 @@ class NewSubscriptionSerializer(SubscriptionSerializer):
 
     def to_representation(self, instance: Subscription) -> dict[str, Any]:
         return SubscriptionSerializer(instance).data | {"secret": self.told_secret}
+
+
+class ChangedSubscriptionSerializer(SubscriptionSerializer):
+    """What may be changed of a subscription: the fields given, and no others."""
+
+    refusals: ClassVar[dict[str, str]] = {
+        "tenant": "A subscription stays with its tenant.",
+        "secret": "POST /subscriptions/{id}/rotate-secret changes the secret.",  # nosec B105 - words, no secret
+        "status": "POST /subscriptions/{id}/pause, resume, enable and disable change the status.",
+    }
+
+    class Meta(SubscriptionSerializer.Meta):
+        read_only_fields = (*SubscriptionSerializer.Meta.read_only_fields, "tenant")
+
+    def update(self, instance: Subscription, validated_data: dict[str, Any]) -> Subscription:
+        for name, value in validated_data.items():
+            setattr(instance, name, value)
+        if validated_data:
+            # Only what was given: the engine keeps its own notes in the same row.
+            instance.save(update_fields=list(validated_data))
+        return instance
+
+    def to_representation(self, instance: Subscription) -> dict[str, Any]:
+        return dict(SubscriptionSerializer(instance).data)
+
+
+class ReasonSerializer(StrictFieldsMixin, serializers.Serializer[Any]):
+    """Why a subscription is paused, resumed, enabled or disabled."""
+
+    reason = serializers.CharField(
+        required=False,
+        allow_blank=True,
+        default="",
+        max_length=MAX_REASON_LENGTH,
+        help_text="For people; shown as `status_reason`.",
+    )
+
+
+class RotationSerializer(StrictFieldsMixin, serializers.Serializer[Any]):
+    """How to change a secret."""
+
+    overlap_seconds = serializers.IntegerField(
+        min_value=0,
+        max_value=int(LONGEST_OVERLAP.total_seconds()),
+        default=int(USUAL_OVERLAP.total_seconds()),
+        help_text="How long the present secret signs and verifies beside the new one. 0 ends it at once.",
+    )
+    secret = serializers.CharField(
+        required=False,
+        trim_whitespace=False,
+        max_length=secrets.MAX_LENGTH,
+        validators=[validate_secret],
+        help_text="The new secret; made if not given.",
+    )

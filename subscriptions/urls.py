@@ -1,9 +1,13 @@
 from django.urls import path
 
-from subscriptions import views
+from subscriptions import verb_views, views
 
 urlpatterns = [
     path("health", views.HealthView.as_view()),
     path("subscriptions", views.SubscriptionListView.as_view()),
-    path("subscriptions/<uuid:subscription_id>", views.SubscriptionView.as_view()),
+    path("subscriptions/<uuid:subscription_id>/pause", verb_views.PauseView.as_view()),
+    path("subscriptions/<uuid:subscription_id>/resume", verb_views.ResumeView.as_view()),
+    path("subscriptions/<uuid:subscription_id>/enable", verb_views.EnableView.as_view()),
+    path("subscriptions/<uuid:subscription_id>/disable", verb_views.DisableView.as_view()),
+    path("subscriptions/<uuid:subscription_id>/rotate-secret", verb_views.RotateSecretView.as_view()),
 ]

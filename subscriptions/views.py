@@ -1,20 +1,28 @@
 """The endpoints of subscriptions, and the health check."""
 
+from typing import Any
 from uuid import UUID
 
+from django.db import transaction
 from drf_spectacular.utils import extend_schema
 from rest_framework.exceptions import ValidationError
-from rest_framework.generics import CreateAPIView
+from rest_framework.generics import ListAPIView
 from rest_framework.permissions import AllowAny
 from rest_framework.request import Request
 from rest_framework.response import Response
-from rest_framework.serializers import BaseSerializer
 from rest_framework.views import APIView
 
 from subscriptions.authentication import tenant_of
-from subscriptions.models import Subscription
+from subscriptions.etags import etag_of, require_match
+from subscriptions.lists import NewestFirst
+from subscriptions.models import Subscription, SubscriptionQuerySet
 from subscriptions.problems import Problem
-from subscriptions.serializers import NewSubscriptionSerializer, SubscriptionSerializer
+from subscriptions.serializers import (
+    ChangedSubscriptionSerializer,
+    NewSubscriptionSerializer,
+    SubscriptionFilterSerializer,
+    SubscriptionSerializer,
+)
 
 
 class HealthView(APIView):
@@ -33,20 +41,43 @@ class HealthView(APIView):
 
 
 @extend_schema(tags=["subscriptions"])
-class SubscriptionListView(CreateAPIView[Subscription]):
-    """Create a subscription. Its secret is in this one answer and never again."""
+class SubscriptionListView(ListAPIView[Subscription]):
+    """Subscriptions, newest first; and a new one, whose secret is in this one answer and never again."""
 
     queryset = Subscription.objects.none()
-    serializer_class = NewSubscriptionSerializer
+    serializer_class = SubscriptionSerializer
+    pagination_class = NewestFirst
 
-    def perform_create(self, serializer: BaseSerializer[Subscription]) -> None:
+    def get_queryset(self) -> SubscriptionQuerySet:
+        filters = SubscriptionFilterSerializer.read(self.request)
+        found = Subscription.objects.existing().for_tenant(tenant_of(self.request))
+        found = found.filter(**{name: filters[name] for name in ("tenant", "status") if name in filters})
+        if "event_type" in filters:
+            found = found.taking(filters["event_type"])
+        return found.matching(filters["search"]) if "search" in filters else found
+
+    @extend_schema(operation_id="subscriptions_list", parameters=[SubscriptionFilterSerializer])
+    def get(self, request: Request, *args: Any, **kwargs: Any) -> Response:
+        return super().get(request, *args, **kwargs)
+
+    @extend_schema(
+        operation_id="subscriptions_create",
+        request=NewSubscriptionSerializer,
+        responses={201: NewSubscriptionSerializer},
+    )
+    def post(self, request: Request, *args: Any, **kwargs: Any) -> Response:
+        serializer = NewSubscriptionSerializer(data=request.data)
+        serializer.is_valid(raise_exception=True)
+        subscription = serializer.save(tenant=self._tenant_of_new(serializer.validated_data.get("tenant")))
+        headers = headers_of(subscription) | {"Location": f"/subscriptions/{subscription.id}"}
+        return Response(serializer.data, status=201, headers=headers)
+
+    def _tenant_of_new(self, given: str | None) -> str:
+        """Return whose a new subscription is: the caller's, or for an operator as the call says."""
         tenant = tenant_of(self.request)
-        if tenant is None:
-            serializer.save()
-            return
-        if serializer.validated_data.get("tenant", tenant) != tenant:
+        if tenant is not None and given not in (None, tenant):
             raise ValidationError({"tenant": "This API key is bound to another tenant."}, code="wrong_tenant")
-        serializer.save(tenant=tenant)
+        return (given or "") if tenant is None else tenant
 
 
 @extend_schema(tags=["subscriptions"])
@@ -55,19 +86,53 @@ class SubscriptionView(APIView):
 
     @extend_schema(operation_id="subscriptions_retrieve", responses=SubscriptionSerializer)
     def get(self, request: Request, subscription_id: UUID) -> Response:
-        return Response(SubscriptionSerializer(find_subscription(request, subscription_id)).data)
+        return answer(find_subscription(request, subscription_id))
+
+    @extend_schema(
+        operation_id="subscriptions_change",
+        request=ChangedSubscriptionSerializer,
+        responses=SubscriptionSerializer,
+    )
+    def patch(self, request: Request, subscription_id: UUID) -> Response:
+        data = request.data  # read before the row is locked: the caller may be slow
+        with transaction.atomic():
+            subscription = lock_subscription(request, subscription_id)
+            serializer = ChangedSubscriptionSerializer(subscription, data=data, partial=True)
+            serializer.is_valid(raise_exception=True)
+            serializer.save()
+        return answer(subscription)
+
+
+def answer(subscription: Subscription, **more: Any) -> Response:
+    """Answer with a subscription and its ETag."""
+    return Response(SubscriptionSerializer(subscription).data | more, headers=headers_of(subscription))
+
+
+def headers_of(subscription: Subscription) -> dict[str, str]:
+    return {"ETag": etag_of(subscription)}
 
 
 def find_subscription(request: Request, subscription_id: UUID) -> Subscription:
-    """Return a subscription that the caller may see, from the cache if it is there.
+    """Return a subscription that the caller may see, as it is now.
 
     Raises Problem (404) for one of another tenant just as for one that never was.
     """
-    missing = Problem(status=404, code="not_found", detail="There is no such subscription.")
-    try:
-        subscription = Subscription.objects.cached(subscription_id)
-    except Subscription.DoesNotExist:
-        raise missing from None
-    if tenant_of(request) not in (None, subscription.tenant):
-        raise missing
+    return _get(Subscription.objects.all(), request, subscription_id)
+
+
+def lock_subscription(request: Request, subscription_id: UUID) -> Subscription:
+    """Return a subscription that the caller may change, its row locked until the transaction ends.
+
+    The lock lets new requests refer to it. Raises Problem: 404 as `find_subscription`, 412 if the
+    caller's If-Match names another state of it.
+    """
+    subscription = _get(Subscription.objects.select_for_update(no_key=True), request, subscription_id)
+    require_match(request, subscription)
     return subscription
+
+
+def _get(queryset: SubscriptionQuerySet, request: Request, subscription_id: UUID) -> Subscription:
+    try:
+        return queryset.existing().for_tenant(tenant_of(request)).get(id=subscription_id)
+    except Subscription.DoesNotExist:
+        raise Problem(status=404, code="not_found", detail="There is no such subscription.") from None

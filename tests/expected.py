@@ -4,6 +4,8 @@ from datetime import UTC, datetime
 from http import HTTPStatus
 from typing import Any
 
+from subscriptions.models import Subscription
+
 REQUEST_ID = "id-of-this-test"
 
 
@@ -29,3 +31,30 @@ def invalid(*errors: tuple[str, str, str]) -> dict[str, Any]:
 
 def rfc3339(time: datetime) -> str:
     return time.astimezone(UTC).isoformat().replace("+00:00", "Z")
+
+
+def subscription_body(subscription: Subscription, **given: Any) -> dict[str, Any]:
+    """Return the whole answer that shows a new subscription, but for what was `given`."""
+    usual = {
+        "id": str(subscription.id),
+        "tenant": "",
+        "description": "",
+        "target_url": subscription.target_url,
+        "event_types": [],
+        "retry_schedule": [120, 240, 480, 960, 1920],
+        "timeout_seconds": 15,
+        "max_in_flight": 32,
+        "rate_limit": None,
+        "ordered": False,
+        "status": "active",
+        "status_reason": "",
+        "circuit": "closed",
+        "circuit_probe_at": None,
+        "failing_since": None,
+        "disable_at": None,
+        "secret_hint": subscription.secret_hint,
+        "previous_secret_until": None,
+        "created_at": rfc3339(subscription.created_at),
+        "updated_at": rfc3339(subscription.updated_at),
+    }
+    return usual | given

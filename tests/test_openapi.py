@@ -59,11 +59,12 @@ def test_it_wants_a_key_where_the_service_does_and_nowhere_else(schema):
     }
 
 
-def test_it_tells_the_secret_in_the_answer_to_a_creation_only(schema):
+def test_it_tells_the_secret_in_the_answers_that_make_one_only(schema):
     schemas = schema["components"]["schemas"]
     assert {name for name, one in schemas.items() if "secret" in one.get("properties", {})} == {
         "NewSubscription",
         "NewSubscriptionRequest",
+        "RotationRequest",
     }
     created = schema["paths"]["/subscriptions"]["post"]["responses"]["201"]["content"]["application/json"]
     assert created == {"schema": {"$ref": "#/components/schemas/NewSubscription"}}

@@ -59,8 +59,10 @@ def test_it_answers_404_for_an_unknown_path(caller, settings, path, debug):
 @pytest.mark.parametrize(
     ("method", "path", "allowed"),
     [
-        ("GET", "/subscriptions", "POST, OPTIONS"),
-        ("PUT", "/subscriptions", "POST, OPTIONS"),
+        ("DELETE", "/subscriptions", "GET, POST, HEAD, OPTIONS"),
+        ("PUT", "/subscriptions", "GET, POST, HEAD, OPTIONS"),
+        ("PUT", f"/subscriptions/{uuid.UUID(int=0)}", "GET, PATCH, DELETE, HEAD, OPTIONS"),
+        ("GET", f"/subscriptions/{uuid.UUID(int=0)}/pause", "POST, OPTIONS"),
         ("POST", "/health", "GET, HEAD, OPTIONS"),
         ("GET", "/ingest", "POST, OPTIONS"),
         ("DELETE", f"/status/request/{uuid.UUID(int=0)}", "GET, HEAD, OPTIONS"),

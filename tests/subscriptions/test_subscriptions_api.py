@@ -58,6 +58,7 @@ def test_it_creates_a_subscription_with_the_documented_defaults(create):
         "failing_since": None,
         "disable_at": None,
         "secret_hint": f"…{secret[-4:]}",
+        "previous_secret_until": None,
         "created_at": rfc3339(subscription.created_at),
         "updated_at": rfc3339(subscription.updated_at),
         "secret": secret,
@@ -94,6 +95,7 @@ def test_it_creates_a_subscription_with_everything_given(create):
         "failing_since": None,
         "disable_at": None,
         "secret_hint": "…this",
+        "previous_secret_until": None,
         "created_at": rfc3339(subscription.created_at),
         "updated_at": rfc3339(subscription.updated_at),
         "secret": "as short as this",
@@ -141,6 +143,7 @@ def test_it_reads_a_subscription_as_it_is(client_with_key, make_subscription):
         "failing_since": None,
         "disable_at": None,
         "secret_hint": "…ests",
+        "previous_secret_until": None,
         "created_at": rfc3339(subscription.created_at),
         "updated_at": rfc3339(subscription.updated_at),
     }
@@ -190,10 +193,15 @@ def test_it_refuses_unknown_fields_and_names_each(refused):
     )
 
 
-@pytest.mark.parametrize(
-    "name", ["id", "status", "status_reason", "secret_hint", "created_at", "updated_at", "", "Target_url"]
-)
+@pytest.mark.parametrize("name", ["id", "status", "status_reason", "secret_hint", "created_at", "updated_at"])
 def test_it_refuses_fields_that_only_the_service_sets(refused, name):
+    assert refused({"target_url": URL, name: "x"}) == invalid(
+        (f"/{name}", "read_only", "Only the service sets this field.")
+    )
+
+
+@pytest.mark.parametrize("name", ["", "Target_url", "target-url"])
+def test_it_refuses_fields_that_are_named_a_little_otherwise(refused, name):
     assert refused({"target_url": URL, name: "x"}) == invalid((f"/{name}", "unknown", "This field is not known."))
 
 
@@ -327,8 +335,12 @@ def test_it_takes_a_receiver_on_a_network_that_the_operator_allows(create, setti
 
 def test_it_reads_a_subscription_in_few_queries(client_with_key, make_subscription, django_assert_num_queries):
     subscription = make_subscription()
-    # The key, its last use, the subscription; then the subscription comes from the cache.
+    # The key, its last use, the subscription.
     with django_assert_num_queries(3):
         client_with_key.get(f"/subscriptions/{subscription.id}")
-    with django_assert_num_queries(2):
-        client_with_key.get(f"/subscriptions/{subscription.id}")
+
+
+def test_it_says_where_the_new_subscription_is(create, client_with_key):
+    answer = create({"target_url": URL})
+    assert answer["Location"] == f"/subscriptions/{answer.json()['id']}"
+    assert client_with_key.get(answer["Location"])["ETag"] == answer["ETag"]

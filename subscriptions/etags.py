@@ -1,0 +1,33 @@
+"""ETag and If-Match (RFC 9110, section 13): nobody overwrites a change that they have not seen.
+
+The tag is made of `updated_at`: what people change, not what the engine notes.
+"""
+
+from datetime import UTC, datetime, timedelta
+
+from django.utils.http import parse_etags
+from rest_framework.request import Request
+
+from subscriptions.models import Subscription
+from subscriptions.problems import Problem
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+def etag_of(subscription: Subscription) -> str:
+    """Return the strong ETag of a subscription: another one after each change that people make."""
+    return f'"{(subscription.updated_at - _EPOCH) // timedelta(microseconds=1)}"'
+
+
+def require_match(request: Request, subscription: Subscription) -> None:
+    """Raise Problem (412) if the call has an If-Match that names another state of the subscription.
+
+    For one whose row is locked: what is compared is what is changed.
+    """
+    given = request.headers.get("If-Match")
+    if given is None:
+        return
+    wanted = parse_etags(given)
+    if wanted != ["*"] and etag_of(subscription) not in wanted:
+        detail = "The subscription was changed since. Read it again, and send If-Match with its ETag."
+        raise Problem(status=412, code="precondition_failed", detail=detail)

@@ -1,0 +1,102 @@
+"""What can be done to one subscription: pause, resume, enable, disable, rotate its secret."""
+
+from collections.abc import Callable, Sequence
+from datetime import timedelta
+from typing import Any
+from uuid import UUID
+
+from django.db import transaction
+from drf_spectacular.utils import extend_schema
+from rest_framework.request import Request
+from rest_framework.response import Response
+from rest_framework.views import APIView
+
+from subscriptions import secrets
+from subscriptions.models import Subscription, SubscriptionQuerySet
+from subscriptions.problems import Problem
+from subscriptions.serializers import (
+    NewSubscriptionSerializer,
+    ReasonSerializer,
+    RotationSerializer,
+    SubscriptionSerializer,
+)
+from subscriptions.views import answer, lock_subscription
+
+Verb = Callable[[SubscriptionQuerySet, str], int]
+
+VERB: dict[str, Any] = {
+    "tags": ["subscriptions"],
+    "request": ReasonSerializer,
+    "responses": SubscriptionSerializer,
+}
+
+
+def move(request: Request, subscription_id: UUID, verb: Verb, *, refused_statuses: Sequence[str] = ()) -> Response:
+    """Move one subscription to another status, and answer with it; one that is there already stays as it is."""
+    given = ReasonSerializer(data=request.data)
+    given.is_valid(raise_exception=True)
+    with transaction.atomic():
+        subscription = lock_subscription(request, subscription_id)
+        if subscription.status in refused_statuses:
+            raise Problem(status=409, code="subscription_disabled", detail="It is disabled: enable it instead.")
+        verb(Subscription.objects.filter(id=subscription_id), given.validated_data["reason"])
+        subscription.refresh_from_db()
+    return answer(subscription)
+
+
+class PauseView(APIView):
+    """Pause a subscription: it accepts events and holds them. What is held spends no attempt."""
+
+    @extend_schema(operation_id="subscriptions_pause", **VERB)
+    def post(self, request: Request, subscription_id: UUID) -> Response:
+        disabled = Subscription.Status.DISABLED
+        return move(request, subscription_id, SubscriptionQuerySet.pause, refused_statuses=[disabled])
+
+
+class ResumeView(APIView):
+    """Resume a paused subscription: what it held is delivered now."""
+
+    @extend_schema(operation_id="subscriptions_resume", **VERB)
+    def post(self, request: Request, subscription_id: UUID) -> Response:
+        disabled = Subscription.Status.DISABLED
+        return move(request, subscription_id, SubscriptionQuerySet.resume, refused_statuses=[disabled])
+
+
+class EnableView(APIView):
+    """Enable a disabled subscription, with a closed circuit and a clean slate; one that is paused stays so."""
+
+    @extend_schema(operation_id="subscriptions_enable", **VERB)
+    def post(self, request: Request, subscription_id: UUID) -> Response:
+        return move(request, subscription_id, SubscriptionQuerySet.enable)
+
+
+class DisableView(APIView):
+    """Disable a subscription: ingest calls get 409, and what is pending waits until it is enabled."""
+
+    @extend_schema(operation_id="subscriptions_disable", **VERB)
+    def post(self, request: Request, subscription_id: UUID) -> Response:
+        return move(request, subscription_id, SubscriptionQuerySet.disable)
+
+
+class RotateSecretView(APIView):
+    """Give a subscription another secret, which is in this one answer and never again.
+
+    For the time of the overlap deliveries are signed with both secrets, newest first, and ingest calls
+    may be signed with either. A secret that was still overlapping from an earlier rotation ends.
+    """
+
+    @extend_schema(
+        operation_id="subscriptions_rotate_secret",
+        tags=["subscriptions"],
+        request=RotationSerializer,
+        responses=NewSubscriptionSerializer,
+    )
+    def post(self, request: Request, subscription_id: UUID) -> Response:
+        given = RotationSerializer(data=request.data)
+        given.is_valid(raise_exception=True)
+        secret = given.validated_data.get("secret") or secrets.make()
+        overlap = timedelta(seconds=given.validated_data["overlap_seconds"])
+        with transaction.atomic():
+            subscription = lock_subscription(request, subscription_id)
+            subscription.rotate_secret(secret, overlap=overlap)
+        return answer(subscription, secret=secret)
