@@ -1,8 +1,51 @@
 """What the generated API documentation cannot find out by itself."""
 
+from collections.abc import Iterator
 from typing import Any
 
 from drf_spectacular.extensions import OpenApiAuthenticationExtension
+
+from subscriptions import problems
+
+PROBLEM: dict[str, Any] = {
+    "type": "object",
+    "description": "What went wrong (RFC 9457). `code` is stable and for machines, `detail` for people.",
+    "required": ["type", "title", "status", "detail", "code", "request_id"],
+    "properties": {
+        "type": {"type": "string", "format": "uri-reference", "examples": ["about:blank"]},
+        "title": {"type": "string", "examples": ["Bad Request"]},
+        "status": {"type": "integer", "minimum": 400, "maximum": 599},
+        "detail": {"type": "string", "examples": ["The request is not valid; see errors."]},
+        "code": {"type": "string", "examples": ["invalid"]},
+        "request_id": {"type": "string", "description": "The Request-Id of the call."},
+        "errors": {
+            "type": "array",
+            "description": "For bad input: what is wrong where.",
+            "items": {
+                "type": "object",
+                "required": ["pointer", "code", "detail"],
+                "properties": {
+                    "pointer": {
+                        "type": "string",
+                        "description": "A JSON pointer (RFC 6901) into the body, or / and a parameter's name.",
+                        "examples": ["/target_url"],
+                    },
+                    "code": {"type": "string", "examples": ["refused_url"]},
+                    "detail": {"type": "string"},
+                },
+            },
+        },
+    },
+}
+
+# What an operation may answer besides its own, by what it takes.
+ALWAYS = {"503": "The database is away, nothing was stored; try again after Retry-After."}
+WITH_INPUT = {"400": "Not valid: `errors` says what is wrong where."}
+WITH_BODY = {"413": "The body is too large.", "415": "The body is not application/json in UTF-8."}
+WITH_KEY = {"401": "The API key is missing, unknown, expired or revoked.", "403": "The key lacks the scope."}
+WITH_ID = {"404": "There is no such thing, or it is another tenant's."}
+
+RETRY_AFTER = {"Retry-After": {"required": True, "schema": {"type": "integer"}, "description": "Seconds to wait."}}
 
 
 class BearerScheme(OpenApiAuthenticationExtension):  # type: ignore[no-untyped-call]
@@ -15,3 +58,61 @@ class BearerScheme(OpenApiAuthenticationExtension):  # type: ignore[no-untyped-c
             "scheme": "bearer",
             "description": "An API key, made with `manage.py create_api_key`. Optional in local development.",
         }
+
+
+def document_problems(result: dict[str, Any], **kwargs: Any) -> dict[str, Any]:
+    """Say of each operation what it answers when it refuses; drf-spectacular's postprocessing hook."""
+    result["components"]["schemas"]["Problem"] = PROBLEM
+    for path, operation in _operations(result):
+        answers = operation["responses"]
+        for status, description in _refusals(path, operation).items():
+            answers.setdefault(status, {"description": description})
+        for status, answer in answers.items():
+            if status >= "400" and "content" not in answer:
+                answer["content"] = {problems.CONTENT_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}}
+            if status in ("429", "503") and problems.CONTENT_TYPE in answer["content"]:
+                answer["headers"] = RETRY_AFTER
+        operation["responses"] = dict(sorted(answers.items()))
+    return result
+
+
+def document_strictness(result: dict[str, Any], **kwargs: Any) -> dict[str, Any]:
+    """Say of each request body that unknown fields are refused; drf-spectacular's postprocessing hook."""
+    for name, schema in result["components"]["schemas"].items():
+        if name.endswith("Request") and "properties" in schema:
+            schema["additionalProperties"] = False
+    return result
+
+
+def document_anything(result: dict[str, Any], **kwargs: Any) -> dict[str, Any]:
+    """Say of a field that takes any JSON, null included, just that; drf-spectacular's postprocessing hook.
+
+    Its own `oneOf` of anything and null holds for everything but null.
+    """
+    for schema in result["components"]["schemas"].values():
+        for field in schema.get("properties", {}).values():
+            if field.get("oneOf") == [{}, {"type": "null"}]:
+                del field["oneOf"]
+    return result
+
+
+def _operations(result: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
+    for path, operations in result["paths"].items():
+        for operation in operations.values():
+            yield path, operation
+
+
+def _refusals(path: str, operation: dict[str, Any]) -> dict[str, str]:
+    found: dict[str, str] = {}
+    if path == "/health":
+        return found
+    parameters = {parameter["in"] for parameter in operation.get("parameters", [])}
+    if "requestBody" in operation or "query" in parameters:
+        found |= WITH_INPUT
+    if "requestBody" in operation:
+        found |= WITH_BODY
+    if {} not in operation.get("security", []):
+        found |= WITH_KEY
+    if "path" in parameters:
+        found |= WITH_ID
+    return found | ALWAYS

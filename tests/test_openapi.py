@@ -5,14 +5,21 @@ import re
 import pytest
 from django.test import Client
 
+# What an operation answers besides its own, by what it takes: anything, a body or a query, a body, an id, a key.
+AWAY = {"503"}
+INPUT = {"400"}
+BODY = INPUT | {"413", "415"}
+ID = {"404"}
+KEY = {"401", "403"}
+
 # The documented core, which never changes.
 CORE = {
     ("get", "/health"): {"200"},
-    ("post", "/subscriptions"): {"201"},
-    ("get", "/subscriptions/{subscription_id}"): {"200"},
-    ("post", "/ingest"): {"202", "204", "400", "401", "404", "409", "413", "415", "422", "503"},
-    ("get", "/status/request/{request_id}"): {"200"},
-    ("get", "/status/subscription/{subscription_id}"): {"200"},
+    ("post", "/subscriptions"): {"201"} | KEY | BODY | AWAY,
+    ("get", "/subscriptions/{subscription_id}"): {"200"} | KEY | ID | AWAY,
+    ("post", "/ingest"): {"202", "204", "401", "404", "409", "422"} | BODY | AWAY,
+    ("get", "/status/request/{request_id}"): {"200"} | KEY | ID | AWAY,
+    ("get", "/status/subscription/{subscription_id}"): {"200"} | KEY | INPUT | ID | AWAY,
 }
 
 
@@ -36,6 +43,24 @@ def test_it_describes_every_endpoint_of_the_core_with_what_it_answers(schema):
         for method, operation in operations.items()
     }
     assert {key: described.get(key) for key in CORE} == CORE
+
+
+def test_it_describes_every_refusal_as_a_problem(schema):
+    described = {
+        (method, path, status): set(answer.get("content", {}))
+        for path, operations in schema["paths"].items()
+        for method, operation in operations.items()
+        for status, answer in operation["responses"].items()
+        if status >= "400" and path != "/ready"
+    }
+    assert set(map(frozenset, described.values())) == {frozenset({"application/problem+json"})}
+
+
+def test_it_says_of_every_body_that_unknown_fields_are_refused(schema):
+    schemas = schema["components"]["schemas"]
+    taken = {name: one for name, one in schemas.items() if name.endswith("Request") and "properties" in one}
+    assert taken
+    assert [name for name, one in taken.items() if one["additionalProperties"] is not False] == []
 
 
 def test_it_says_which_version_of_openapi_and_which_service_it_is(schema):
