@@ -21,6 +21,7 @@ from django.utils.html import format_html
 
 from deliveries.models import Event, WebhookRequest
 from deliveries.outcome import ErrorClass
+from subscriptions.ids import CLOCK_SLACK_MS, lowest_id_at
 from subscriptions.visible import visible
 
 # What a list counts and pages through at most.
@@ -31,9 +32,6 @@ LIST_TIMEOUT_MS = 5_000
 
 # What a page shows where there is nothing, as Django does for fields.
 NOTHING = "-"
-
-# How far the clocks of those who make ids may be behind the database's.
-CLOCK_SLACK = timedelta(minutes=5)
 
 
 class BoundedPaginator(Paginator):
@@ -72,7 +70,7 @@ class TimeFilter(admin.SimpleListFilter):
         if length is None:
             return queryset
         since = timezone.now() - length
-        return queryset.filter(**{f"{self.field}__gte": since, "id__gte": lowest_id_at(since - CLOCK_SLACK)})
+        return queryset.filter(**{f"{self.field}__gte": since, "id__gte": lowest_id_at(since, slack_ms=-CLOCK_SLACK_MS)})
 
 
 class PublishedFilter(TimeFilter):
@@ -188,11 +186,6 @@ class PayloadAdmin(HistoryAdmin):
     @admin.display(description="as sent")
     def payload_as_sent(self, row: Event | WebhookRequest) -> str:
         return preformatted(row.body.decode("utf-8", "backslashreplace"))
-
-
-def lowest_id_at(moment: datetime) -> UUID:
-    """Return the lowest UUID of version 7 (RFC 9562) made at `moment` or later."""
-    return UUID(int=int(moment.timestamp() * 1000) << 80)
 
 
 def parse_id(text: str) -> UUID | None:

@@ -1,7 +1,8 @@
-"""The same call twice is one request: Idempotency-Key, remembered for 24 hours.
+"""The same call twice counts once: Idempotency-Key, remembered for 24 hours.
 
-The key is stored in the statement that stores the request, so that there is never one
-without the other, and of any number of equal calls at once the database lets one through.
+The key is stored in the statement or transaction that stores what was asked for, so that
+there is never one without the other, and of any number of equal calls at once the database
+lets one through: the others wait for its commit, and find what it stored.
 """
 
 import uuid
@@ -19,24 +20,38 @@ MAX_LENGTH = 255
 
 STORE = """
 WITH kept AS (
-    INSERT INTO idempotency_keys AS k (scope, key, body_digest, request_id, created_at)
+    INSERT INTO idempotency_keys AS k (scope, key, body_digest, stored_id, created_at)
     SELECT %(scope)s, %(key)s, %(body_digest)s, %(id)s, statement_timestamp()
     FROM subscriptions AS s
-    WHERE s.id = %(subscription_id)s AND s.status <> 'disabled'
+    WHERE s.id = %(subscription_id)s AND s.status <> 'disabled' AND s.deleted_at IS NULL
     ON CONFLICT (scope, key) DO UPDATE SET
-        body_digest = excluded.body_digest, request_id = excluded.request_id, created_at = excluded.created_at
+        body_digest = excluded.body_digest, stored_id = excluded.stored_id, created_at = excluded.created_at
     WHERE k.created_at <= statement_timestamp() - interval '24 hours'
-    RETURNING request_id
+    RETURNING stored_id
 )
 INSERT INTO webhook_requests (id, subscription_id, tenant, event_type, payload)
-SELECT kept.request_id, s.id, s.tenant, %(event_type)s, %(payload)b
+SELECT kept.stored_id, s.id, s.tenant, %(event_type)s, %(payload)b
 FROM kept
 JOIN subscriptions AS s ON s.id = %(subscription_id)s
 RETURNING id
 """
 
+# A call that waited for an equal one to commit takes the key if that one rolled back, and
+# otherwise gets no row. Whoever is not sure whether its own commit came through, and runs
+# it all again, has the key already: it comes with the id that it gave.
+CLAIM = """
+INSERT INTO idempotency_keys AS k (scope, key, body_digest, stored_id, created_at)
+VALUES (%(scope)s, %(key)s, %(body_digest)s, %(stored_id)s, statement_timestamp())
+ON CONFLICT (scope, key) DO UPDATE SET
+    body_digest = excluded.body_digest, stored_id = excluded.stored_id, created_at = excluded.created_at
+WHERE k.created_at <= statement_timestamp() - interval '24 hours' OR k.stored_id = excluded.stored_id
+RETURNING k.id
+"""
+
+KEEP_ANSWER = "UPDATE idempotency_keys SET answer = %(answer)b WHERE scope = %(scope)s AND key = %(key)s"
+
 FIND = """
-SELECT request_id, body_digest
+SELECT stored_id, answer, body_digest
 FROM idempotency_keys
 WHERE scope = %(scope)s AND key = %(key)s AND created_at > statement_timestamp() - interval '24 hours'
 """
@@ -52,32 +67,81 @@ class Key:
 
     @classmethod
     def of_ingest(cls, headers: Mapping[str, str], subscription_id: uuid.UUID, body: bytes) -> "Key | None":
-        """Return the key of an ingest call, None if it has none; raise Problem (400) for one that is none."""
+        """Return the key of an ingest call, which holds for its subscription; None if it has none."""
+        return cls._read(headers, f"ingest:{subscription_id}", body)
+
+    @classmethod
+    def of_publish(cls, headers: Mapping[str, str], tenant: str | None, body: bytes) -> "Key | None":
+        """Return the key of a publish call, None if it has none.
+
+        It holds for all callers of one tenant, whatever their API keys, or else for all operators.
+        """
+        return cls._read(headers, _scope("events", tenant), body)
+
+    @classmethod
+    def of_process(cls, text: str, tenant: str, content: bytes) -> "Key":
+        """Return the key of a call from Python, which holds for the tenant that is published for."""
+        return cls._checked(text, _scope("publish", tenant), content)
+
+    @classmethod
+    def _read(cls, headers: Mapping[str, str], scope: str, body: bytes) -> "Key | None":
         text = headers.get(HEADER) or ""
-        if not text:
-            return None
-        if len(text) > MAX_LENGTH or not (text.isascii() and text.isprintable()):
+        return cls._checked(text, scope, body) if text else None
+
+    @classmethod
+    def _checked(cls, text: str, scope: str, body: bytes) -> "Key":
+        """Return the key; raise Problem (400) for a text that is none."""
+        if not 1 <= len(text) <= MAX_LENGTH or not (text.isascii() and text.isprintable()):
             detail = f"An Idempotency-Key has 1 to {MAX_LENGTH} characters of visible ASCII."
             raise Problem(status=400, code="invalid_idempotency_key", detail=detail)
-        return cls(scope=f"ingest:{subscription_id}", key=text, body_digest=sha256(body).digest())
+        return cls(scope=scope, key=text, body_digest=sha256(body).digest())
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Stored:
+    """What the first call stored: its id, and the answer it got if that says more than the id."""
+
+    id: uuid.UUID
+    answer: bytes | None
 
 
 def store(key: Key, row: Mapping[str, Any]) -> bool:
     """Store a request under its key; return False if the key is taken, or the subscription disabled."""
-    parameters = {"scope": key.scope, "key": key.key, "body_digest": key.body_digest}
-    return bool(sql.run(STORE, parameters | dict(row)))
+    return bool(sql.run(STORE, _parameters(key) | dict(row)))
 
 
-def find(key: Key) -> uuid.UUID | None:
-    """Return the id of the request first stored under the key, None if there is none.
+def claim(key: Key, stored_id: uuid.UUID) -> bool:
+    """Take the key for what the open transaction stores; return False if an equal call has it.
+
+    Waits for an equal call in another transaction.
+    """
+    return bool(sql.run(CLAIM, _parameters(key) | {"stored_id": stored_id}))
+
+
+def keep_answer(key: Key, answer: bytes) -> None:
+    """Keep what a claimed key is answered."""
+    sql.run(KEEP_ANSWER, _parameters(key) | {"answer": answer})
+
+
+def find(key: Key) -> Stored | None:
+    """Return what was first stored under the key, None if nothing was.
 
     Raises Problem (422) if that was another body.
     """
-    rows = sql.run(FIND, {"scope": key.scope, "key": key.key})
+    rows = sql.run(FIND, _parameters(key))
     if not rows:
         return None
-    request_id, body_digest = rows[0]
+    stored_id, answer, body_digest = rows[0]
     if bytes(body_digest) != key.body_digest:
         detail = "This Idempotency-Key was used with another body within the last 24 hours."
         raise Problem(status=422, code="idempotency_key_reused", detail=detail)
-    return uuid.UUID(str(request_id))
+    return Stored(id=stored_id, answer=None if answer is None else bytes(answer))
+
+
+def _scope(kind: str, tenant: str | None) -> str:
+    """Return where a key holds, in no more characters than the column has."""
+    return kind if tenant is None else f"{kind}:{sha256(tenant.encode()).hexdigest()[:48]}"
+
+
+def _parameters(key: Key) -> dict[str, Any]:
+    return {"scope": key.scope, "key": key.key, "body_digest": key.body_digest}

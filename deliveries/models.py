@@ -21,6 +21,12 @@ class Trigger(models.TextChoices):
     REPLAY = "replay"  # people's
 
 
+class EventQuerySet(models.QuerySet["Event"]):
+    def for_tenant(self, tenant: str | None) -> Self:
+        """Limit to one tenant's events; None, an operator's view, means all of them."""
+        return self if tenant is None else self.filter(tenant=tenant)
+
+
 class Event(models.Model):
     """Something published once, for everybody who listens. Its payload is stored here alone."""
 
@@ -33,9 +39,22 @@ class Event(models.Model):
     # What its event type's schema finds wrong with the payload; null means nothing.
     findings = models.JSONField(null=True)
 
+    objects = EventQuerySet.as_manager()
+
     class Meta:
         db_table = "events"
         ordering = ("-id",)
+        indexes = (
+            # GET /events?event_type=, newest first.
+            models.Index(fields=("event_type", "-id"), name="events_by_type"),
+            # A tenant's events, newest first, and those of one type. Who has no tenants pays nothing.
+            models.Index(fields=("tenant", "-id"), name="events_by_tenant", condition=~models.Q(tenant="")),
+            models.Index(
+                fields=("tenant", "event_type", "-id"),
+                name="events_by_tenant_and_type",
+                condition=~models.Q(tenant=""),
+            ),
+        )
 
     def __str__(self) -> str:
         return f"{self.event_type} {self.id}"
@@ -386,7 +405,10 @@ class IdempotencyKey(models.Model):
     scope = models.CharField(max_length=64)
     key = models.CharField(max_length=255)
     body_digest = models.BinaryField()
-    request_id = models.UUIDField()
+    # The request, or the first of the events, that the first call stored; and what it was
+    # answered, where the id alone does not tell.
+    stored_id = models.UUIDField()
+    answer = models.BinaryField(null=True)
     created_at = models.DateTimeField()
 
     class Meta:

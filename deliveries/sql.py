@@ -10,14 +10,19 @@ import os
 import socket
 import threading
 import time
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, TypeVar
 
 import psycopg
 from django.db import InterfaceError, InternalError, OperationalError, connection
 from psycopg.rows import tuple_row
 
 WATCH_SECONDS = 0.1
+
+# A database that takes longer than this to store a call, in seconds, counts as away.
+ANSWER_SECONDS = 1.0
+
+Result = TypeVar("Result")
 
 # What a database raises that is away, restarting, read-only after a failover, or that has
 # cut off a transaction: nothing is wrong with the statement, it may be tried again.
@@ -50,6 +55,28 @@ def deadline(seconds: float) -> Iterator[None]:
         yield
     finally:
         _watchdog.release(key)
+
+
+def again_if_disconnected(action: Callable[[], Result], *, seconds: float = ANSWER_SECONDS) -> Result:
+    """Run `action`, and once more on a new connection if the first turns out to be gone.
+
+    A restarted PostgreSQL leaves dead connections behind, which only show when used. One
+    that does not answer at all within `seconds` is not asked twice.
+    """
+    started_at = time.monotonic()
+    try:
+        with deadline(seconds):
+            return action()
+    except AWAY:
+        connection.close()
+        if time.monotonic() - started_at >= seconds:
+            raise
+    try:
+        with deadline(seconds):
+            return action()
+    except AWAY:
+        connection.close()  # the next call begins with a new one
+        raise
 
 
 class _Watchdog:

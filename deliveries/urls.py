@@ -1,10 +1,14 @@
 from django.urls import path
 
-from deliveries import request_views, subscription_views, views
+from deliveries import event_views, request_views, subscription_views, views
 
 urlpatterns = [
     path("ready", views.ReadyView.as_view()),
     path("ingest", views.IngestView.as_view()),
+    path("events", event_views.EventListView.as_view()),
+    path("events/batch", event_views.EventBatchView.as_view()),
+    path("events/preview", event_views.EventPreviewView.as_view()),
+    path("events/<uuid:event_id>", event_views.EventView.as_view()),
     path("status/request/<uuid:request_id>", views.RequestStatusView.as_view()),
     path("requests", request_views.RequestListView.as_view()),
     path("requests/<uuid:request_id>", request_views.RequestView.as_view()),

@@ -69,7 +69,9 @@ class IngestView(APIView):
         ],
         responses={
             202: OpenApiResponse(AcceptedSerializer, description="Stored durably; it will be delivered."),
-            204: OpenApiResponse(description="The subscription does not take this event type."),
+            204: OpenApiResponse(
+                description="The subscription does not take this event type, or its filter is not met."
+            ),
             400: OpenApiResponse(description="Not JSON, or a field is missing or of the wrong type."),
             401: OpenApiResponse(description="The signature is missing or wrong."),
             404: OpenApiResponse(description="There is no such subscription."),
@@ -81,10 +83,7 @@ class IngestView(APIView):
         },
     )
     def post(self, request: Request) -> Response:
-        headers = request.headers
-        parsers.check_headers(headers.get("Content-Type", ""), headers.get("Content-Encoding", ""))
-        body = parsers.read_body(request.stream, headers.get("Content-Length", ""))
-        accepted = ingestion.accept(body, headers)
+        accepted = ingestion.accept(parsers.raw_body(request), request.headers)
         if accepted is None:
             return Response(status=204)
         replayed = {idempotency.REPLAYED_HEADER: "true"} if accepted.is_replayed else {}

@@ -65,6 +65,13 @@ def read_body(stream: IO[bytes] | None, content_length: str) -> bytes:
     return body
 
 
+def raw_body(request: Request) -> bytes:
+    """Return the body of a call as it came; raise unless it is said to be JSON in UTF-8, and not too long."""
+    headers = request.headers
+    check_headers(headers.get("Content-Type", ""), headers.get("Content-Encoding", ""))
+    return read_body(request.stream, headers.get("Content-Length", ""))
+
+
 def parse_json(body: bytes) -> Any:
     try:
         return msgspec.json.decode(body)

@@ -16,6 +16,7 @@ from django.utils import timezone
 
 from deliveries import admin, history_admin, operations
 from deliveries.models import DeliveryAttempt, Event, WebhookRequest
+from subscriptions.ids import lowest_id_at
 from subscriptions.models import new_id
 from tests.receiver import Answer
 from tests.staff import messages_of, operator_client, staff_client
@@ -192,7 +193,7 @@ def test_it_filters_requests_by_status_error_and_time(operator, make_subscriptio
     old = make_settled(
         subscription,
         "delivered",
-        id=UUID(int=history_admin.lowest_id_at(two_hours_ago).int + 1),
+        id=UUID(int=lowest_id_at(two_hours_ago).int + 1),
         received_at=two_hours_ago,
     )
     assert shown(operator, REQUESTS, status__exact="delivered") == [delivered, old]
@@ -207,7 +208,7 @@ def test_it_knows_the_lowest_id_of_a_moment():
     before = datetime.now(UTC)
     made = new_id()
     after = datetime.now(UTC) + timedelta(milliseconds=1)
-    assert history_admin.lowest_id_at(before) <= made < history_admin.lowest_id_at(after)
+    assert lowest_id_at(before) <= made < lowest_id_at(after)
 
 
 @pytest.mark.parametrize(("url", "queries"), [(REQUESTS, 5), (ATTEMPTS, 5), (EVENTS, 5)])
@@ -470,7 +471,7 @@ def test_it_finds_and_filters_attempts(operator, make_subscription, make_settled
     failed = make_attempt(first, error="timeout", status_code=None)
     delivered = make_attempt(second, success=True, error="", status_code=200)
     long_ago = timezone.now() - timedelta(days=2)
-    old = make_attempt(second, 2, id=history_admin.lowest_id_at(long_ago), attempted_at=long_ago)
+    old = make_attempt(second, 2, id=lowest_id_at(long_ago), attempted_at=long_ago)
     assert shown(operator, ATTEMPTS, q=str(first.id)) == [failed]
     assert shown(operator, ATTEMPTS, q="timeout") == []
     assert shown(operator, ATTEMPTS, success__exact="1") == [delivered]

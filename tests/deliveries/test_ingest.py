@@ -14,12 +14,13 @@ import msgspec
 import pytest
 import redis
 from django.db import connection, connections
+from django.db.models.functions import Now
 from hypothesis import HealthCheck, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from deliveries import queue
-from deliveries.ingestion import Envelope
+from deliveries.envelopes import IngestEnvelope
 from deliveries.models import WebhookRequest
 from subscriptions.models import Subscription
 from tests.conftest import SECRET, ingest_body, signature_of, signed_headers
@@ -212,7 +213,7 @@ json_values = st.recursive(
 def test_it_cuts_the_payload_out_of_any_json(value, ensure_ascii, indent, separators):
     text = json.dumps(value, ensure_ascii=ensure_ascii, indent=indent, separators=separators)
     raw = ingest_body(MISSING, body=text)
-    assert bytes(msgspec.json.decode(raw, type=Envelope).body) == text.encode()
+    assert bytes(msgspec.json.decode(raw, type=IngestEnvelope).body) == text.encode()
 
 
 # --- Signatures ----------------------------------------------------------------------
@@ -452,6 +453,34 @@ def test_both_doors_answer_the_same_whatever_is_sent(post_ingest_at_each_door, s
     answers = post_ingest_at_each_door(body, headers)
     assert what_was_told(answers["view"]) == what_was_told(answers["wsgi"])
     assert answers["wsgi"].status in (202, 204, 400, 401, 404, 415)
+
+
+@pytest.mark.parametrize(
+    ("conditions", "status"),
+    [
+        ({"body": {"n": {"$gte": 9007199254740993}}}, 202),
+        ({"body": {"n": {"$gt": 9007199254740993}}}, 204),
+        ({"event_type": "invoice.paid", "tenant": "acme"}, 202),
+        ({"event_type": "invoice.open"}, 204),
+        ({"tenant": "other"}, 204),
+        ({}, 202),
+    ],
+)
+def test_it_stores_only_what_meets_the_filter(post_ingest, make_subscription, conditions, status):
+    subscription = make_subscription(tenant="acme", filter=conditions)
+    answer = post_ingest(ingest_body(subscription.id, body='{"n": 9007199254740993}'))
+    assert answer.status == status
+    assert WebhookRequest.objects.count() == (status == 202)
+
+
+def test_it_stores_nothing_for_a_subscription_that_was_deleted_since_it_was_cached(post_ingest, make_subscription):
+    subscription = make_subscription()
+    Subscription.objects.cached(subscription.id)
+    Subscription.objects.filter(id=subscription.id).update(deleted_at=Now())
+    body = ingest_body(subscription.id)
+    for headers in ({}, {"Idempotency-Key": "k"}):
+        assert post_ingest(body, signed_headers(body, **headers)).status == 409
+    assert not WebhookRequest.objects.exists()
 
 
 @pytest.fixture

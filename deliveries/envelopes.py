@@ -1,0 +1,112 @@
+"""Read the bodies of ingest and publish calls: strictly, and with the payload left as the bytes it is."""
+
+import uuid
+from typing import TypeVar
+
+import msgspec
+
+from subscriptions import event_types
+from subscriptions.problems import Problem
+
+MAX_BATCH = 1_000
+MAX_TENANT_LENGTH = 255
+
+# Three names and two texts: what an ingest envelope has of quotes, outside its body.
+INGEST_QUOTES = 10
+
+Shape = TypeVar("Shape", bound=msgspec.Struct)
+
+
+class IngestEnvelope(msgspec.Struct, forbid_unknown_fields=True):
+    """The body of an ingest call."""
+
+    subscription_id: uuid.UUID
+    event_type: str
+    body: msgspec.Raw
+
+
+class EventEnvelope(msgspec.Struct, forbid_unknown_fields=True):
+    """One event to publish; without `tenant` it is for the tenant of the caller."""
+
+    event_type: str
+    body: msgspec.Raw
+    tenant: str | msgspec.UnsetType = msgspec.UNSET
+
+
+class BatchEnvelope(msgspec.Struct, forbid_unknown_fields=True):
+    """Many events, each read by itself."""
+
+    events: list[msgspec.Raw]
+
+
+def read_ingest(body: bytes) -> IngestEnvelope:
+    """Return the envelope of an ingest call; raise Problem (400) for anything else."""
+    envelope = _decode(body, IngestEnvelope, "")
+    _check_event_type(envelope.event_type, "")
+    # JSON parsers disagree on which of two members of the same name counts.
+    if body.count(b'"') - bytes(envelope.body).count(b'"') != INGEST_QUOTES:
+        raise _duplicate("subscription_id, event_type and body")
+    return envelope
+
+
+def read_event(body: bytes) -> EventEnvelope:
+    """Return the event of a publish call; raise Problem (400) for anything else."""
+    return _read_event(body, "")
+
+
+def read_batch(body: bytes) -> list[EventEnvelope]:
+    """Return the events of a batch in their order; raise Problem (400) for anything else."""
+    batch = _decode(body, BatchEnvelope, "")
+    if not 1 <= len(batch.events) <= MAX_BATCH:
+        raise invalid("/events", "invalid_length", f"A batch has 1 to {MAX_BATCH} events.")
+    if body.count(b'"') != 2 + sum(bytes(event).count(b'"') for event in batch.events):
+        raise _duplicate("events")
+    return [_read_event(bytes(event), f"/events/{index}") for index, event in enumerate(batch.events)]
+
+
+def invalid(pointer: str, code: str, detail: str) -> Problem:
+    """Return the refusal of one thing in a body."""
+    return Problem(
+        status=400,
+        code="invalid",
+        detail="The request is not valid; see errors.",
+        errors=[{"pointer": pointer, "code": code, "detail": detail}],
+    )
+
+
+def _read_event(body: bytes, pointer: str) -> EventEnvelope:
+    envelope = _decode(body, EventEnvelope, pointer)
+    _check_event_type(envelope.event_type, pointer)
+    tenant = "" if isinstance(envelope.tenant, msgspec.UnsetType) else envelope.tenant
+    if len(tenant) > MAX_TENANT_LENGTH or "\0" in tenant:
+        detail = f"A tenant has at most {MAX_TENANT_LENGTH} characters, and no NUL."
+        raise invalid(f"{pointer}/tenant", "invalid_tenant", detail)
+    members = msgspec.json.decode(body, type=dict[str, msgspec.Raw])
+    if body.count(b'"') != 2 * len(members) + sum(bytes(member).count(b'"') for member in members.values()):
+        raise _duplicate("event_type, body and tenant", pointer)
+    return envelope
+
+
+def _decode(body: bytes, shape: type[Shape], pointer: str) -> Shape:
+    try:
+        body.decode()  # msgspec does not look whether what it cuts out is UTF-8
+        return msgspec.json.decode(body, type=shape)
+    except msgspec.ValidationError as error:
+        message, _, path = str(error).partition(" - at `$")
+        place = path.rstrip("`").replace("[", "/").replace("]", "").replace(".", "/")
+        raise invalid(pointer + place, "invalid", message) from None
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise Problem(status=400, code="parse_error", detail=f"The body is not valid JSON: {error}.") from None
+    except RecursionError:
+        raise Problem(status=400, code="parse_error", detail="The body is nested too deeply.") from None
+
+
+def _check_event_type(event_type: str, pointer: str) -> None:
+    if not event_types.is_event_type(event_type):
+        detail = "An event type has letters, digits, _ and -, in segments joined by dots."
+        raise invalid(f"{pointer}/event_type", "invalid_event_type", detail)
+
+
+def _duplicate(names: str, pointer: str = "") -> Problem:
+    where = f" of {pointer}" if pointer else ""
+    return Problem(status=400, code="duplicate_member", detail=f"Give each of {names}{where} once.")

@@ -1,0 +1,241 @@
+"""The endpoints of events: publish, preview, list, look at one."""
+
+from collections.abc import Sequence
+from typing import Any
+from uuid import UUID
+
+import msgspec
+from django.db.models import Count, Prefetch, QuerySet
+from django.http import HttpResponse
+from django.shortcuts import get_object_or_404
+from drf_spectacular.utils import OpenApiExample, OpenApiParameter, OpenApiResponse, extend_schema
+from rest_framework.generics import ListAPIView
+from rest_framework.request import Request
+from rest_framework.response import Response
+from rest_framework.views import APIView
+
+from deliveries import envelopes, idempotency, previews, publishing
+from deliveries.envelopes import EventEnvelope
+from deliveries.event_serializers import (
+    MAX_TOLD_REQUESTS,
+    EventDetailSerializer,
+    EventFilterSerializer,
+    EventSerializer,
+    NewBatchSerializer,
+    NewEventSerializer,
+    PreviewSerializer,
+    PublishedBatchSerializer,
+    PublishedSerializer,
+)
+from deliveries.models import Event, WebhookRequest
+from deliveries.publishing import NewEvent
+from deliveries.renderers import ExactJSONRenderer
+from subscriptions import parsers
+from subscriptions.authentication import tenant_of
+from subscriptions.lists import NewestFirst, bounded, within
+from subscriptions.models import ApiKey
+
+IDEMPOTENCY_PARAMETER = OpenApiParameter(
+    idempotency.HEADER,
+    location=OpenApiParameter.HEADER,
+    description="The same key within 24 hours gets the first answer again, and stores nothing.",
+)
+
+REFUSALS = {
+    400: OpenApiResponse(description="Not JSON, or a field is missing, not known or of the wrong type."),
+    401: OpenApiResponse(description="There is no API key, or it is unknown, expired or revoked."),
+    403: OpenApiResponse(description="The API key does not have the scope `publish`."),
+    413: OpenApiResponse(description="The body is too large."),
+    415: OpenApiResponse(description="The body is not application/json in UTF-8."),
+    422: OpenApiResponse(description="The Idempotency-Key was used with another body."),
+    503: OpenApiResponse(description="Nothing could be stored; try again after Retry-After."),
+}
+
+EVENT_EXAMPLE = {"event_type": "invoice.paid", "body": {"invoice": 4711, "total": "19.90"}, "tenant": "acme"}
+PUBLISHED_EXAMPLE = {
+    "event_id": "019ab3d0-7a51-7c22-9d3e-0c4a5d1f2b10",
+    "requests": [
+        {
+            "subscription_id": "019ab3cf-11d2-7b0e-8a6c-5f0d9e2c7a31",
+            "request_id": "019ab3d0-7a52-7f41-b2c8-91e6a4d03c55",
+            "status": "pending",
+        }
+    ],
+}
+
+
+class EventListView(ListAPIView[Event]):
+    """Publish an event, or list what was published."""
+
+    queryset = Event.objects.none()
+    serializer_class = EventSerializer
+    pagination_class = NewestFirst
+    scopes = {"GET": ApiKey.Scope.READ, "POST": ApiKey.Scope.PUBLISH}
+
+    def get_queryset(self) -> QuerySet[Event]:
+        filters = EventFilterSerializer.read(self.request)
+        exact = {name: filters[name] for name in ("tenant", "event_type") if name in filters}
+        published = within("published_at", filters.get("published_after"), filters.get("published_before"))
+        events = Event.objects.for_tenant(tenant_of(self.request))
+        return events.filter(published, **exact).defer("payload")
+
+    @extend_schema(
+        operation_id="events_list",
+        tags=["events"],
+        parameters=[EventFilterSerializer],
+        responses={
+            200: EventSerializer(many=True),
+            400: OpenApiResponse(description="A filter is not known or not valid."),
+            401: REFUSALS[401],
+            403: OpenApiResponse(description="The API key does not have the scope `read`."),
+            422: OpenApiResponse(description="It took too long and was given up; narrow it."),
+        },
+    )
+    def get(self, request: Request, *args: Any, **kwargs: Any) -> Response:
+        """List events, the newest first, without their payloads."""
+        with bounded():
+            return self.list(request, *args, **kwargs)
+
+    @extend_schema(
+        operation_id="events_publish",
+        tags=["events"],
+        request=NewEventSerializer,
+        parameters=[IDEMPOTENCY_PARAMETER],
+        examples=[
+            OpenApiExample("An invoice is paid", EVENT_EXAMPLE, request_only=True),
+            OpenApiExample(
+                "One subscription takes it", PUBLISHED_EXAMPLE, response_only=True, status_codes=["202"]
+            ),
+        ],
+        responses={202: OpenApiResponse(PublishedSerializer, description="Stored durably."), **REFUSALS},
+    )
+    def post(self, request: Request) -> HttpResponse:
+        """Publish an event to every subscription of its tenant that takes it.
+
+        The event and its requests are stored in one transaction, which is committed before the
+        answer. A disabled subscription's request is stored as skipped, so that it can be recovered.
+        An event that nobody takes is stored too.
+        """
+        return _publish(request, is_batch=False)
+
+
+class EventBatchView(APIView):
+    """Publish up to 1,000 events at once."""
+
+    scopes = {"POST": ApiKey.Scope.PUBLISH}
+
+    @extend_schema(
+        operation_id="events_publish_batch",
+        tags=["events"],
+        request=NewBatchSerializer,
+        parameters=[IDEMPOTENCY_PARAMETER],
+        examples=[
+            OpenApiExample("Two events", {"events": [EVENT_EXAMPLE, EVENT_EXAMPLE]}, request_only=True),
+            OpenApiExample(
+                "As they are answered", {"events": [PUBLISHED_EXAMPLE]}, response_only=True, status_codes=["202"]
+            ),
+        ],
+        responses={202: OpenApiResponse(PublishedBatchSerializer, description="Stored durably."), **REFUSALS},
+    )
+    def post(self, request: Request) -> HttpResponse:
+        """Publish up to 1,000 events, all or none of them.
+
+        They are answered in their order. If one is refused, none is stored; the pointers of the
+        errors name it: `/events/7/event_type`. The whole body may have MAX_BODY_BYTES.
+        """
+        return _publish(request, is_batch=True)
+
+
+class EventPreviewView(APIView):
+    """Say what would become of an event."""
+
+    scopes = {"POST": ApiKey.Scope.PUBLISH}
+
+    @extend_schema(
+        operation_id="events_preview",
+        tags=["events"],
+        request=NewEventSerializer,
+        examples=[
+            OpenApiExample("An invoice is paid", EVENT_EXAMPLE, request_only=True),
+            OpenApiExample(
+                "A filter is not met",
+                {
+                    "subscriptions": [
+                        {
+                            "subscription_id": "019ab3cf-11d2-7b0e-8a6c-5f0d9e2c7a31",
+                            "result": "ignore",
+                            "reason": "filter",
+                            "clause": "/body/total/$gte",
+                            "detail": "/body/total should be at least 100, and is 19.9.",
+                        }
+                    ]
+                },
+                response_only=True,
+                status_codes=["200"],
+            ),
+        ],
+        responses={200: PreviewSerializer, **{status: REFUSALS[status] for status in (400, 401, 403, 413, 415)}},
+    )
+    def post(self, request: Request) -> Response:
+        """Say for each subscription of the tenant whether it would get this event, and if not, why.
+
+        Nothing is stored and nothing is sent.
+        """
+        [event] = _events([envelopes.read_event(parsers.raw_body(request))], tenant_of(request))
+        return Response(PreviewSerializer({"subscriptions": previews.forecasts(event)}).data)
+
+
+class EventView(APIView):
+    """One event."""
+
+    renderer_classes = (ExactJSONRenderer,)
+
+    @extend_schema(
+        operation_id="events_retrieve",
+        tags=["events"],
+        responses={
+            200: EventDetailSerializer,
+            401: REFUSALS[401],
+            404: OpenApiResponse(description="There is no such event."),
+        },
+    )
+    def get(self, request: Request, event_id: UUID) -> Response:
+        """Return an event with its payload and its first 1,000 requests."""
+        requests = WebhookRequest.objects.defer("payload").order_by("id")[:MAX_TOLD_REQUESTS]
+        events = (
+            Event.objects.for_tenant(tenant_of(request))
+            .annotate(request_count=Count("requests"))
+            .prefetch_related(Prefetch("requests", queryset=requests, to_attr="told_requests"))
+        )
+        return Response(EventDetailSerializer(get_object_or_404(events, id=event_id)).data)
+
+
+def _publish(request: Request, *, is_batch: bool) -> HttpResponse:
+    body = parsers.raw_body(request)
+    tenant = tenant_of(request)
+    read = envelopes.read_batch(body) if is_batch else [envelopes.read_event(body)]
+    key = idempotency.Key.of_publish(request.headers, tenant, body)
+    events = _events(read, tenant, is_batch=is_batch)
+    answer = publishing.replayed(key) or publishing.publish_call(events, key, is_batch=is_batch)
+    headers = {idempotency.REPLAYED_HEADER: "true"} if answer.is_replayed else {}
+    return HttpResponse(answer.body, status=202, content_type="application/json", headers=headers)
+
+
+def _events(read: Sequence[EventEnvelope], tenant: str | None, *, is_batch: bool = False) -> list[NewEvent]:
+    """Return the events that were read, each for the tenant that the caller may publish for."""
+    return [
+        NewEvent(
+            event_type=envelope.event_type,
+            payload=bytes(envelope.body),
+            tenant=_tenant_for(envelope, tenant, f"/events/{index}" if is_batch else ""),
+        )
+        for index, envelope in enumerate(read)
+    ]
+
+
+def _tenant_for(envelope: EventEnvelope, bound: str | None, pointer: str) -> str:
+    if isinstance(envelope.tenant, msgspec.UnsetType):
+        return bound or ""
+    if bound is not None and envelope.tenant != bound:
+        raise envelopes.invalid(f"{pointer}/tenant", "wrong_tenant", "This API key is bound to another tenant.")
+    return envelope.tenant

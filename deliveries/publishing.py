@@ -1,0 +1,235 @@
+"""Publish events to every subscription that takes them, in one transaction.
+
+An event is stored once, with a webhook request for each subscription of its tenant that
+takes its type and whose filter it meets. One statement finds the subscriptions by type, for
+however many events; filters are looked at here, where there is one; two statements store.
+"""
+
+import uuid
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import msgspec
+from django.db import transaction
+
+from deliveries import idempotency, queue, sql
+from deliveries.idempotency import Key
+from subscriptions import event_types, filters
+from subscriptions.ids import new_id
+from subscriptions.problems import Problem, unavailable
+
+# A database that takes longer than this to store a call, in seconds, counts as away. A batch
+# may make many thousands of requests.
+STORE_SECONDS = 20.0
+
+# Requests that the events of one batch may make.
+MAX_REQUESTS = 100_000
+
+# Why a request of a disabled subscription was skipped; it can be recovered.
+DISABLED = "the subscription is disabled"
+
+# The subscriptions of each tenant that take each event type. `event_types` lists names and
+# wildcards, and `patterns` all that would match: one in common is enough.
+MATCH = """
+SELECT published.number, s.id, s.filter
+FROM unnest(%(tenants)b::text[], %(patterns)b::text[]) WITH ORDINALITY AS published (tenant, patterns, number)
+JOIN subscriptions AS s
+    ON s.tenant = published.tenant
+    AND s.deleted_at IS NULL
+    AND (s.event_types = '{}' OR s.event_types && published.patterns::varchar[])
+ORDER BY published.number, s.id
+"""
+
+# The ids are ours: where it is in doubt whether a commit came through, all of it is run
+# again, and finds its events.
+INSERT_EVENTS = """
+INSERT INTO events (id, tenant, event_type, payload, findings)
+SELECT new.id, new.tenant, new.event_type, new.payload, new.findings::jsonb
+FROM unnest(
+    %(ids)b::uuid[], %(tenants)b::text[], %(event_types)b::text[], %(payloads)b::bytea[], %(findings)b::text[]
+) AS new (id, tenant, event_type, payload, findings)
+ON CONFLICT (id) DO NOTHING
+RETURNING id
+"""
+
+# The join sees what was disabled or deleted since the match.
+INSERT_REQUESTS = """
+INSERT INTO webhook_requests (
+    id, event_id, subscription_id, tenant, event_type, status, status_reason, next_attempt_at, settled_at
+)
+SELECT
+    new.id, new.event_id, s.id, s.tenant, new.event_type,
+    CASE WHEN s.is_off THEN 'skipped' ELSE 'pending' END,
+    CASE WHEN s.is_off THEN %(reason)s ELSE '' END,
+    CASE WHEN NOT s.is_off THEN statement_timestamp() END,
+    CASE WHEN s.is_off THEN statement_timestamp() END
+FROM unnest(%(ids)b::uuid[], %(event_ids)b::uuid[], %(subscription_ids)b::uuid[], %(event_types)b::text[])
+    AS new (id, event_id, subscription_id, event_type)
+JOIN (
+    SELECT id, tenant, status = 'disabled' OR deleted_at IS NOT NULL AS is_off FROM subscriptions
+) AS s ON s.id = new.subscription_id
+RETURNING id, event_id, subscription_id, status
+"""
+
+FIND_REQUESTS = """
+SELECT id, event_id, subscription_id, status FROM webhook_requests WHERE event_id = ANY(%(event_ids)s)
+"""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class NewEvent:
+    """An event to publish; the bytes of its payload are what is delivered."""
+
+    event_type: str
+    payload: bytes
+    tenant: str = ""
+    findings: list[dict[str, str]] | None = None
+    id: uuid.UUID = field(default_factory=new_id)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class MadeRequest:
+    """A webhook request that an event made: pending, or skipped because its subscription is disabled."""
+
+    subscription_id: uuid.UUID
+    request_id: uuid.UUID
+    status: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Published:
+    """A stored event, and the requests that it made, in the order of their ids."""
+
+    event_id: uuid.UUID
+    requests: list[MadeRequest]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Answer:
+    """What a publish call is answered, in JSON; `is_replayed` if an equal call was, before."""
+
+    body: bytes
+    is_replayed: bool = False
+
+
+def publish_call(events: Sequence[NewEvent], key: Key | None, *, is_batch: bool) -> Answer:
+    """Store the events of one call durably, wake the workers and return the answer.
+
+    Raises Problem: 422 for an Idempotency-Key that was used with another body, 503 while
+    the database is away.
+    """
+
+    def run() -> Answer:
+        with transaction.atomic():
+            published = store(events, key)
+            if published is not None:
+                answer = msgspec.json.encode({"events": published} if is_batch else published[0])
+                if key is not None:
+                    idempotency.keep_answer(key, answer)
+                return Answer(body=answer)
+        # Only a key can be in the way, and its call has been committed by now.
+        found = None if key is None else idempotency.find(key)
+        if found is None:
+            raise unavailable()
+        return Answer(body=found.answer or b"", is_replayed=True)
+
+    try:
+        answer = sql.again_if_disconnected(run, seconds=STORE_SECONDS)
+    except sql.AWAY as error:
+        raise unavailable() from error
+    if not answer.is_replayed:
+        queue.wake_up()
+    return answer
+
+
+def replayed(key: Key | None) -> Answer | None:
+    """Return what the call of this key was answered before, None if this is the first."""
+    try:
+        stored = None if key is None else sql.again_if_disconnected(lambda: idempotency.find(key))
+    except sql.AWAY as error:
+        raise unavailable() from error
+    return None if stored is None else Answer(body=stored.answer or b"", is_replayed=True)
+
+
+def store(events: Sequence[NewEvent], key: Key | None) -> list[Published] | None:
+    """Store events and their requests in the open transaction; None if an equal call has the key.
+
+    The workers have to be woken after the commit.
+    """
+    if key is not None and not idempotency.claim(key, events[0].id):
+        return None
+    if sql.run(INSERT_EVENTS, _event_columns(events)):
+        rows = _insert_requests(events)
+    else:
+        rows = sql.run(FIND_REQUESTS, {"event_ids": [event.id for event in events]})
+    made: dict[uuid.UUID, list[MadeRequest]] = {event.id: [] for event in events}
+    for request_id, event_id, subscription_id, status in sorted(rows):
+        made[event_id].append(MadeRequest(subscription_id=subscription_id, request_id=request_id, status=status))
+    return [Published(event_id=event.id, requests=made[event.id]) for event in events]
+
+
+def _insert_requests(events: Sequence[NewEvent]) -> list[tuple[Any, ...]]:
+    targets = list(_targets(events))
+    if len(events) > 1 and len(targets) > MAX_REQUESTS:
+        detail = f"These events would make more than {MAX_REQUESTS} requests. Publish them in smaller batches."
+        raise Problem(status=413, code="too_large", detail=detail)
+    if not targets:
+        return []
+    parameters = {
+        "ids": [new_id() for _ in targets],
+        "event_ids": [event.id for event, _ in targets],
+        "subscription_ids": [subscription_id for _, subscription_id in targets],
+        "event_types": [event.event_type for event, _ in targets],
+        "reason": DISABLED,
+    }
+    return sql.run(INSERT_REQUESTS, parameters)
+
+
+def _targets(events: Sequence[NewEvent]) -> Iterator[tuple[NewEvent, uuid.UUID]]:
+    """Yield each event with each subscription that takes its type and whose filter it meets."""
+    takers = _takers({(event.tenant, event.event_type) for event in events})
+    for event in events:
+        found = takers[event.tenant, event.event_type]
+        document = document_of(event) if any(conditions for _, conditions in found) else None
+        for subscription_id, conditions in found:
+            if not conditions or filters.explain(conditions, document) is None:
+                yield event, subscription_id
+
+
+def _takers(kinds: set[tuple[str, str]]) -> dict[tuple[str, str], list[tuple[uuid.UUID, Any]]]:
+    """Return the subscriptions, with their filters, that take each kind: a tenant and an event type."""
+    numbered = list(kinds)
+    parameters = {
+        "tenants": [tenant for tenant, _ in numbered],
+        "patterns": [_array(event_types.patterns_of(event_type)) for _, event_type in numbered],
+    }
+    takers = defaultdict(list)
+    for number, subscription_id, conditions in sql.run(MATCH, parameters):
+        takers[numbered[number - 1]].append((subscription_id, conditions))
+    return takers
+
+
+def _array(patterns: Sequence[str]) -> str:
+    """Return an array as PostgreSQL writes it: no pattern has a quote in it, and one may be `null`."""
+    return "{" + ",".join(f'"{pattern}"' for pattern in patterns) + "}"
+
+
+def document_of(event: NewEvent) -> dict[str, Any]:
+    """Return the event as filters see it."""
+    return filters.document(event_type=event.event_type, tenant=event.tenant, payload=event.payload)
+
+
+def _event_columns(events: Sequence[NewEvent]) -> dict[str, list[Any]]:
+    return {
+        "ids": [event.id for event in events],
+        "tenants": [event.tenant for event in events],
+        "event_types": [event.event_type for event in events],
+        "payloads": [event.payload for event in events],
+        "findings": [None if event.findings is None else _json(event.findings) for event in events],
+    }
+
+
+def _json(value: Any) -> str:
+    return msgspec.json.encode(value).decode()
