@@ -70,7 +70,9 @@ class TimeFilter(admin.SimpleListFilter):
         if length is None:
             return queryset
         since = timezone.now() - length
-        return queryset.filter(**{f"{self.field}__gte": since, "id__gte": lowest_id_at(since, slack_ms=-CLOCK_SLACK_MS)})
+        return queryset.filter(
+            **{f"{self.field}__gte": since, "id__gte": lowest_id_at(since, slack_ms=-CLOCK_SLACK_MS)}
+        )
 
 
 class PublishedFilter(TimeFilter):
