@@ -5,9 +5,11 @@ Configuration. Wrong values are reported by `manage.py check`.
 """
 
 import os
+from datetime import timedelta
 from pathlib import Path
 
 import environ
+from csp.constants import NONE, SELF
 
 from config import embedded
 
@@ -51,7 +53,7 @@ APPEND_SLASH = False
 INSTALLED_APPS = [
     "subscriptions",
     "deliveries",
-    "django.contrib.admin",
+    "subscriptions.apps.ConsoleConfig",  # django.contrib.admin
     "django.contrib.auth",
     "django.contrib.contenttypes",
     "django.contrib.sessions",
@@ -62,19 +64,27 @@ INSTALLED_APPS = [
     "drf_spectacular",
     "drf_spectacular_sidecar",
     "django_rq",
+    "axes",
+    "csp",
+    "django_otp",
+    "django_otp.plugins.otp_static",
+    "django_otp.plugins.otp_totp",
 ]
 
 MIDDLEWARE = [
     "subscriptions.problems.RequestIdMiddleware",
     "deliveries.readiness.DatabaseDeadlineMiddleware",
     "django.middleware.security.SecurityMiddleware",
+    "csp.middleware.CSPMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
     "django.contrib.sessions.middleware.SessionMiddleware",
     "django.middleware.common.CommonMiddleware",
     "django.middleware.csrf.CsrfViewMiddleware",
     "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "django_otp.middleware.OTPMiddleware",
     "django.contrib.messages.middleware.MessageMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
+    "axes.middleware.AxesMiddleware",
 ]
 
 TEMPLATES = [
@@ -127,9 +137,70 @@ SECURE_CROSS_ORIGIN_OPENER_POLICY = "same-origin"
 # HSTS for sub-domains and its preload list are a matter of the domain's owner.
 SILENCED_SYSTEM_CHECKS = ["security.W005", "security.W021"]
 
+if not DEBUG:
+    # No other host of the domain can set a cookie of such a name.
+    SESSION_COOKIE_NAME, CSRF_COOKIE_NAME = "__Host-sessionid", "__Host-csrftoken"
+SESSION_COOKIE_AGE = 12 * 3600
+SESSION_COOKIE_SAMESITE = "Lax"  # so that a link from a chat leads to a page and not to a login
+CSRF_COOKIE_HTTPONLY = True
+CSRF_COOKIE_SAMESITE = "Strict"
+# Not in the database: a message may tell a new secret.
+MESSAGE_STORAGE = "django.contrib.messages.storage.cookie.CookieStorage"
+X_FRAME_OPTIONS = "DENY"
+# No inline scripts or styles, nothing from elsewhere; the pages of the API documentation need
+# a little more, see config/urls.py.
+CONTENT_SECURITY_POLICY = {
+    "DIRECTIVES": {
+        "default-src": [NONE],
+        "script-src": [SELF],
+        "style-src": [SELF],
+        "img-src": [SELF, "data:"],
+        "font-src": [SELF],
+        "connect-src": [SELF],
+        "base-uri": [NONE],
+        "form-action": [SELF],
+        "frame-ancestors": [NONE],
+    }
+}
+
+# Proxies in front that append to X-Forwarded-For where they were called from. With too many a
+# caller may choose the address that throttling and the audit log go by.
+PROXY_COUNT = env.int("PROXY_COUNT", 0)
+
 # The largest request body accepted, in bytes; a larger one gets 413.
 MAX_BODY_BYTES = env.int("MAX_BODY_BYTES", 1_048_576)
 DATA_UPLOAD_MAX_MEMORY_SIZE = MAX_BODY_BYTES
+
+# --- Logging in to the admin -------------------------------------------------------
+
+AUTHENTICATION_BACKENDS = [
+    "axes.backends.AxesStandaloneBackend",
+    "django.contrib.auth.backends.ModelBackend",
+]
+
+# Whether everybody has to set up a one-time code before anything else.
+REQUIRE_OTP = env.bool("REQUIRE_OTP", False)
+OTP_TOTP_ISSUER = "Webhook delivery service"
+
+# After so many failures a user is locked out at that address, and the address for all users
+# after ten times as many.
+LOGIN_FAILURE_LIMIT = env.int("LOGIN_FAILURE_LIMIT", 5)
+LOGIN_LOCKOUT_MINUTES = env.int("LOGIN_LOCKOUT_MINUTES", 15)
+
+AXES_HANDLER = "subscriptions.logins.LoginHandler"
+AXES_CLIENT_IP_CALLABLE = "subscriptions.origin.network_of"
+AXES_LOCKOUT_CALLABLE = "subscriptions.logins.locked_out"
+AXES_LOCKOUT_PARAMETERS = [["username", "ip_address"]]
+AXES_FAILURE_LIMIT = LOGIN_FAILURE_LIMIT
+AXES_COOLOFF_TIME = timedelta(minutes=LOGIN_LOCKOUT_MINUTES)
+# Who goes on trying while locked out neither makes the lockout longer nor writes anything.
+AXES_RESET_COOL_OFF_ON_FAILURE_DURING_LOCKOUT = False
+AXES_RESET_ON_SUCCESS = True
+AXES_SENSITIVE_PARAMETERS = ["username", "one_time_code", "csrfmiddlewaretoken"]
+# The audit log tells more than these would.
+AXES_DISABLE_ACCESS_LOG = True
+AXES_ENABLE_ADMIN = False
+AXES_VERBOSE = False
 
 # --- PostgreSQL and Redis ----------------------------------------------------------
 
@@ -260,5 +331,6 @@ LOGGING = {
         "rq.worker": {"handlers": ["stderr"], "level": "WARNING", "propagate": False},
         "rq_scheduler.scheduler": {"handlers": ["stderr"], "level": "WARNING", "propagate": False},
         "django.request": {"level": "ERROR"},
+        "axes": {"level": "ERROR"},
     },
 }

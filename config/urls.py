@@ -1,15 +1,21 @@
+from csp.constants import SELF, UNSAFE_INLINE
+from csp.decorators import csp_replace
 from django.contrib import admin
 from django.urls import include, path, re_path
-from drf_spectacular.views import SpectacularJSONAPIView, SpectacularRedocView, SpectacularSwaggerView
+from drf_spectacular.views import SpectacularJSONAPIView, SpectacularRedocView, SpectacularSwaggerSplitView
 
 from subscriptions import problems
+
+# Swagger UI and Redoc put styles into their pages, and Redoc works in a thread of its own
+# making. Their scripts are files all the same.
+documentation = csp_replace({"style-src": [SELF, UNSAFE_INLINE], "worker-src": [SELF, "blob:"]})
 
 urlpatterns = [
     path("", include("subscriptions.urls")),
     path("", include("deliveries.urls")),
     path("openapi.json", SpectacularJSONAPIView.as_view(), name="schema"),
-    path("docs", SpectacularSwaggerView.as_view(), name="docs"),
-    path("redoc", SpectacularRedocView.as_view(), name="redoc"),
+    path("docs", documentation(SpectacularSwaggerSplitView.as_view()), name="docs"),
+    path("redoc", documentation(SpectacularRedocView.as_view()), name="redoc"),
     path("admin/", admin.site.urls),
     # Last: with DEBUG on, handler404 is not asked, and Django would answer a page of HTML.
     re_path("", problems.not_found),

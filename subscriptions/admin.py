@@ -27,11 +27,6 @@ from subscriptions.models import (
 from subscriptions.validation import validate_event_type_pattern, validate_secret
 from subscriptions.visible import visible
 
-admin.site.site_header = admin.site.site_title = "Webhook delivery service"
-admin.site.index_title = "Administration"
-admin.site.site_url = None
-admin.site.enable_nav_sidebar = False  # the lists are wide
-
 
 def confirmation_page(
     model_admin: admin.ModelAdmin,

@@ -16,6 +16,7 @@ from django.utils import timezone
 
 from subscriptions import addresses, cache, event_types
 from subscriptions.api_keys import ApiKey as ApiKey
+from subscriptions.audit import AuditEntry as AuditEntry
 from subscriptions.credentials import Credentials
 from subscriptions.ids import new_id as new_id
 from subscriptions.validation import validate_event_type_pattern as validate_event_type_pattern
@@ -243,6 +244,7 @@ class Subscription(Credentials):
         abstract = False
         db_table = "subscriptions"
         ordering = ("-id",)
+        permissions = (("operate_subscription", "Can pause and resume subscription"),)
         indexes = (
             # GET /subscriptions?tenant= and a tenant's own list, newest first.
             models.Index(fields=("tenant", "-id"), name="subscriptions_by_tenant"),

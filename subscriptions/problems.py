@@ -72,6 +72,11 @@ def begin_request(given_id: str) -> str:
     return request_id
 
 
+def current_request_id() -> str:
+    """Return the id of the request that is being answered; "" outside of one."""
+    return _current_request_id.get()
+
+
 class RequestIdMiddleware:
     """Give every request an id, and every answer the header that tells it."""
 

@@ -22,11 +22,16 @@ PASSWORD = "a password of the tests"
 
 
 @pytest.fixture
-def page(live_server: object, monkeypatch: pytest.MonkeyPatch) -> Iterator[Page]:
+def trouble() -> list[str]:
+    """What no page may cause; a test that means to cause some takes it out again."""
+    return []
+
+
+@pytest.fixture
+def page(live_server: object, monkeypatch: pytest.MonkeyPatch, trouble: list[str]) -> Iterator[Page]:
     """A page of a fresh browser; the test fails if a dialog opens or the console has an error."""
     # Playwright's loop runs in this thread, where Django would refuse to use the database.
     monkeypatch.setenv("DJANGO_ALLOW_ASYNC_UNSAFE", "true")
-    trouble: list[str] = []
 
     def note_dialog(dialog: Dialog) -> None:
         trouble.append(f"dialog: {dialog.message}")

@@ -29,7 +29,7 @@ def fail(
 
     def fail(payload: bytes = b'{"n": 1}') -> WebhookRequest:
         receiver.script = [Answer(status=500, body=b"out of order"), Answer(status=503, body=b"closed")]
-        request = make_request(make_subscription(receiver.url, retry_schedule=[1]), payload)
+        request = make_request(make_subscription(receiver.url, retry_schedule=[600]), payload)
         deliver()
         make_due(request)
         deliver()

@@ -75,7 +75,7 @@ def test_it_lists_any_number_of_subscriptions_in_as_many_queries(
 ):
     for _ in range(3):
         make_subscription()
-    with django_assert_num_queries(4):  # session, user, count, page
+    with django_assert_num_queries(5):  # session, user, one-time code, count, page
         operator.get(LIST)
 
 

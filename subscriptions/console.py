@@ -1,0 +1,124 @@
+"""The console: Django's admin with one-time codes, and an entry in the audit log for what people do."""
+
+from collections.abc import Callable
+from typing import Any, cast
+
+from django.conf import settings
+from django.contrib import messages
+from django.contrib.admin import AdminSite
+from django.contrib.auth.models import User
+from django.contrib.auth.views import redirect_to_login
+from django.db import transaction
+from django.http import HttpRequest, HttpResponseBase, HttpResponseRedirect
+from django.template.response import TemplateResponse
+from django.urls import URLPattern, path, reverse
+from django.utils.decorators import method_decorator
+from django.views.decorators.cache import never_cache
+
+from subscriptions import audit, one_time_code
+from subscriptions.logins import user_actor
+from subscriptions.one_time_code import CodeForm, LoginForm, PasswordForm
+
+
+class Console(AdminSite):
+    site_header = site_title = "Webhook delivery service"
+    index_title = "Administration"
+    site_url = None
+    enable_nav_sidebar = False  # the lists are wide
+    login_form = LoginForm
+
+    def get_urls(self) -> list[Any]:
+        own: list[URLPattern] = [path("one-time-code/", self.one_time_code, name="one_time_code")]
+        return [*own, *super().get_urls()]
+
+    def has_permission(self, request: HttpRequest) -> bool:
+        """Let in active staff, with a code if they have set one up or everybody must."""
+        if not super().has_permission(request) or is_verified(request):
+            return super().has_permission(request)
+        return not (settings.REQUIRE_OTP or needs_code(request))
+
+    def admin_view(self, view: Callable[..., Any], cacheable: bool = False) -> Any:  # noqa: FBT001, FBT002 - Django's signature
+        protected = super().admin_view(view, cacheable)
+
+        def inner(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
+            if settings.REQUIRE_OTP and self._may_set_up(request) and not is_verified(request):
+                return HttpResponseRedirect(reverse("admin:one_time_code"))
+            return cast(HttpResponseBase, protected(request, *args, **kwargs))
+
+        return inner
+
+    def password_change(
+        self, request: HttpRequest, extra_context: dict[str, Any] | None = None
+    ) -> TemplateResponse:
+        with transaction.atomic():
+            response = super().password_change(request, extra_context)
+            if request.method == "POST" and response.status_code == 302:
+                user = cast(User, request.user)
+                after = {"password": audit.CHANGED}
+                actor = user_actor(request, user)
+                audit.record(actor, "change", kind="user", object_id=user.pk, after=after)
+        return response
+
+    @method_decorator(never_cache)
+    def one_time_code(self, request: HttpRequest) -> HttpResponseBase:
+        """Set up, replace or remove one's own one-time code. A GET only shows where that stands."""
+        if not self._may_set_up(request):
+            return redirect_to_login(request.get_full_path(), reverse("admin:login"))
+        match request.POST.get("step"):
+            case "begin" | "remove" as step:
+                return self._with_password(request, step)
+            case "confirm":
+                return self._confirm(request)
+        return self._page(request)
+
+    def _may_set_up(self, request: HttpRequest) -> bool:
+        """Whoever has no code yet may set one up before they may do anything else."""
+        return super().has_permission(request) and (is_verified(request) or not needs_code(request))
+
+    def _with_password(self, request: HttpRequest, step: str) -> HttpResponseBase:
+        user = cast(User, request.user)
+        form = PasswordForm(request, request.POST)
+        if not form.is_valid():
+            return self._page(request, password_form=form)
+        if step == "begin":
+            one_time_code.begin(user)
+        elif one_time_code.remove(user, user_actor(request, user)):
+            messages.success(request, "Your one-time code is removed.")
+        return HttpResponseRedirect(request.path)
+
+    def _confirm(self, request: HttpRequest) -> HttpResponseBase:
+        device = one_time_code.pending_device(cast(User, request.user))
+        if device is None:
+            return HttpResponseRedirect(request.path)
+        form = CodeForm(device, request.POST)
+        if not form.is_valid():
+            return self._page(request, code_form=form)
+        return self._page(request, backup_codes=one_time_code.confirm(request, device))
+
+    def _page(self, request: HttpRequest, **context: Any) -> TemplateResponse:
+        user = cast(User, request.user)
+        device = one_time_code.pending_device(user)
+        page = {
+            **self.each_context(request),
+            "title": "One-time code",
+            "has_code": one_time_code.has_code(user),
+            "device": device,
+            "key": None if device is None else one_time_code.key_of(device),
+            "picture": None if device is None else one_time_code.picture_of(device),
+            "password_form": PasswordForm(request),
+            "code_form": None if device is None else CodeForm(device),
+        }
+        return TemplateResponse(request, "admin/one_time_code.html", page | context)
+
+
+def is_verified(request: HttpRequest) -> bool:
+    """Return whether this session began with a one-time code."""
+    return bool(cast(Any, request.user).is_verified())
+
+
+def needs_code(request: HttpRequest) -> bool:
+    """Return whether the user has set up a code; asks the database once for each request."""
+    known = vars(request)
+    if "_needs_code" not in known:
+        known["_needs_code"] = one_time_code.has_code(cast(User, request.user))
+    return bool(known["_needs_code"])

@@ -1,0 +1,91 @@
+"""Who logs in to the console: throttled by user and address, and by address alone; recorded."""
+
+from datetime import timedelta
+from typing import Any
+
+from axes.handlers.database import AxesDatabaseHandler
+from axes.models import AccessAttempt
+from django.conf import settings
+from django.contrib.auth.models import User
+from django.db import transaction
+from django.db.models import QuerySet, Sum
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import render
+from django.utils import timezone
+
+from subscriptions import audit
+from subscriptions.audit import Actor, AuditEntry
+from subscriptions.origin import address_of
+
+# One address may fail for so many users before it is locked out for all of them.
+USERS_PER_ADDRESS = 10
+
+# Rows that failed logins may take up, whoever sends them from wherever; the oldest go first.
+MOST_ROWS = 10_000
+
+
+class LoginHandler(AxesDatabaseHandler):  # type: ignore[misc]  # axes has no types
+    """Counts failed logins, one small row for each user and address, and records what happens."""
+
+    def get_failures(self, request: Any, credentials: dict[str, Any] | None = None) -> int:
+        """Return the failures of this user from this address, or of the address spread over users."""
+        cool_off: timedelta = settings.AXES_COOLOFF_TIME
+        since = timezone.now() - cool_off
+        from_address = AccessAttempt.objects.filter(
+            ip_address=request.axes_ip_address, attempt_time__gte=since
+        ).aggregate(sum=Sum("failures_since_start"))["sum"]
+        of_user = int(super().get_failures(request, credentials))
+        return max(of_user, (from_address or 0) // USERS_PER_ADDRESS)
+
+    def user_login_failed(
+        self, sender: Any, credentials: dict[str, Any], request: Any = None, **kwargs: Any
+    ) -> None:
+        if request is None or request.axes_locked_out:
+            return
+        # What a caller says of itself would make rows without end, and rows that grow.
+        request.axes_user_agent = request.axes_http_accept = ""
+        with transaction.atomic():
+            super().user_login_failed(sender, credentials, request, **kwargs)
+            failed = AccessAttempt.objects.filter(ip_address=request.axes_ip_address)
+            failed.update(get_data="", post_data="")
+            if not self._drop_oldest():
+                self._record_failure(request, credentials.get("username"))
+
+    def user_logged_in(self, sender: Any, request: Any, user: User, **kwargs: Any) -> None:
+        super().user_logged_in(sender, request, user, **kwargs)
+        audit.record(user_actor(request, user), "log in", kind="user", object_id=user.pk)
+
+    def user_logged_out(self, sender: Any, request: Any, user: User | None, **kwargs: Any) -> None:
+        super().user_logged_out(sender, request, user, **kwargs)
+        if user is not None:
+            audit.record(user_actor(request, user), "log out", kind="user", object_id=user.pk)
+
+    def _record_failure(self, request: Any, username: str | None) -> None:
+        user = User.objects.filter(username=username).first()
+        # A name that nobody has may be a password in the wrong field.
+        name = "" if user is None else user.username
+        actor = Actor(kind=AuditEntry.ActorKind.NOBODY, name=name, address=address_of(request))
+        actions = ["fail to log in", *(["be locked out"] if request.axes_locked_out else [])]
+        for action in actions:
+            audit.record(actor, action, kind="user", object_id="" if user is None else user.pk)
+
+    def _drop_oldest(self) -> bool:
+        """Keep the table small; return whether there was something to drop."""
+        newest: QuerySet[AccessAttempt] = AccessAttempt.objects.order_by("-id")
+        too_old = newest.values_list("id", flat=True)[MOST_ROWS : MOST_ROWS + 1].first()
+        if too_old is None:
+            return False
+        AccessAttempt.objects.filter(id__lte=too_old).delete()
+        return True
+
+
+def user_actor(request: HttpRequest, user: User) -> Actor:
+    return Actor(kind=AuditEntry.ActorKind.USER, name=user.get_username(), address=address_of(request))
+
+
+def locked_out(request: HttpRequest, response: HttpResponse, credentials: dict[str, Any] | None) -> HttpResponse:
+    """Answer whoever failed too often, with a plain page."""
+    minutes = settings.LOGIN_LOCKOUT_MINUTES
+    page = render(request, "admin/locked_out.html", {"minutes": minutes}, status=429)
+    page["Retry-After"] = str(minutes * 60)
+    return page

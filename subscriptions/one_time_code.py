@@ -1,0 +1,160 @@
+"""One-time codes (TOTP, RFC 6238): whoever has set one up needs it to log in to the console."""
+
+from base64 import b32encode
+from typing import Any, cast
+
+import django_otp
+import segno
+from django import forms
+from django.contrib.admin.forms import AdminAuthenticationForm
+from django.contrib.auth import authenticate
+from django.contrib.auth.models import User
+from django.contrib.auth.signals import user_login_failed
+from django.core.validators import MaxLengthValidator
+from django.db import transaction
+from django.http import HttpRequest
+from django_otp.plugins.otp_static.models import StaticDevice, StaticToken
+from django_otp.plugins.otp_totp.models import TOTPDevice
+
+from subscriptions import audit
+from subscriptions.logins import user_actor
+
+BACKUP_CODES = 10
+
+CODE_FIELD = {"autocomplete": "one-time-code", "inputmode": "text", "spellcheck": "false"}
+
+
+class LoginForm(AdminAuthenticationForm):
+    """User, password and, for whoever has set one up, a code; it is not told which of them is wrong."""
+
+    one_time_code = forms.CharField(
+        required=False, max_length=16, label="One-time code", widget=forms.TextInput(attrs=CODE_FIELD)
+    )
+
+    error_messages = AdminAuthenticationForm.error_messages | {
+        "invalid_login": (
+            "Please enter the correct username and password of a staff account, and a one-time code "
+            "that was not used before if you have set that up."
+        ),
+    }
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        # Django only tells the browser; a longer name would not fit where failures are counted.
+        longest = self.username_field.max_length
+        self.fields["username"].validators.append(MaxLengthValidator(longest))
+
+    def confirm_login_allowed(self, user: Any) -> None:
+        super().confirm_login_allowed(user)
+        if not has_code(user):
+            return
+        user.otp_device = verify(user, self.cleaned_data.get("one_time_code", ""))
+        if user.otp_device is None:
+            # Counts and is recorded as a wrong password does.
+            user_login_failed.send(
+                sender=__name__, credentials={"username": user.get_username()}, request=self.request
+            )
+            raise self.get_invalid_login_error()
+
+
+class PasswordForm(forms.Form):
+    """The password once more: a session that somebody got hold of must not change how one logs in."""
+
+    password = forms.CharField(strip=False, widget=forms.PasswordInput(attrs={"autocomplete": "current-password"}))
+
+    def __init__(self, request: HttpRequest, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._request = request
+
+    def clean_password(self) -> str:
+        password: str = self.cleaned_data["password"]
+        username = cast(User, self._request.user).get_username()
+        if authenticate(self._request, username=username, password=password) is None:
+            raise forms.ValidationError("This is not your password.", code="wrong_password")
+        return password
+
+
+class CodeForm(forms.Form):
+    """The first code of a device that is being set up."""
+
+    code = forms.CharField(max_length=16, widget=forms.TextInput(attrs=CODE_FIELD))
+
+    def __init__(self, device: TOTPDevice, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._device = device
+
+    def clean_code(self) -> str:
+        code: str = self.cleaned_data["code"]
+        if django_otp.verify_token(self._device.user, self._device.persistent_id, code) is None:
+            raise forms.ValidationError("This code is wrong. Wait for the next one.", code="wrong_code")
+        return code
+
+
+def has_code(user: User) -> bool:
+    """Return whether this user needs a code to log in."""
+    return bool(TOTPDevice.objects.devices_for_user(user, confirmed=True).exists())
+
+
+def verify(user: User, code: str) -> Any:
+    """Return the user's device that this code, or this backup code, is of; None if it is wrong or used."""
+    code = code.strip().lower()
+    if not code:
+        return None  # no guess, which would make the next one wait
+    is_time_based = code.isascii() and code.isdecimal()
+    model = TOTPDevice if is_time_based else StaticDevice
+    for device in model.objects.devices_for_user(user, confirmed=True):
+        if (verified := django_otp.verify_token(user, device.persistent_id, code)) is not None:
+            return verified
+    return None
+
+
+def pending_device(user: User) -> TOTPDevice | None:
+    """Return the device that this user has begun to set up."""
+    return TOTPDevice.objects.devices_for_user(user, confirmed=False).first()
+
+
+def begin(user: User) -> None:
+    """Make a new key for this user, which counts once a code of it was given."""
+    TOTPDevice.objects.devices_for_user(user, confirmed=False).delete()
+    TOTPDevice.objects.create(user=user, name="app", confirmed=False)
+
+
+def confirm(request: HttpRequest, device: TOTPDevice) -> list[str]:
+    """Have this device count, in place of the user's others; return the backup codes, which are shown once."""
+    user = cast(User, request.user)
+    codes = [StaticToken.random_token() for _ in range(BACKUP_CODES)]
+    with transaction.atomic():
+        _remove_all(user, but=device)
+        TOTPDevice.objects.filter(pk=device.pk).update(confirmed=True)
+        backup = StaticDevice.objects.create(user=user, name="backup codes")
+        StaticToken.objects.bulk_create(StaticToken(device=backup, token=code) for code in codes)
+        audit.record(user_actor(request, user), "set up one-time code", kind="user", object_id=user.pk)
+    device.refresh_from_db()
+    django_otp.login(request, device)
+    return codes
+
+
+def remove(user: User, actor: audit.Actor) -> bool:
+    """Take this user's devices and backup codes away; return whether there were any."""
+    with transaction.atomic():
+        had_some = has_code(user)
+        _remove_all(user)
+        if had_some:
+            audit.record(actor, "remove one-time code", kind="user", object_id=user.pk)
+    return had_some
+
+
+def _remove_all(user: User, *, but: TOTPDevice | None = None) -> None:
+    TOTPDevice.objects.filter(user=user).exclude(pk=None if but is None else but.pk).delete()
+    StaticDevice.objects.filter(user=user).delete()
+
+
+def key_of(device: TOTPDevice) -> str:
+    """Return the key as apps take it by hand: base32, in groups of four."""
+    text = b32encode(device.bin_key).decode().rstrip("=")
+    return " ".join(text[start : start + 4] for start in range(0, len(text), 4))
+
+
+def picture_of(device: TOTPDevice) -> str:
+    """Return the QR code of a device as a data URI."""
+    return str(segno.make(device.config_url).svg_data_uri(scale=5, border=2))

@@ -1,0 +1,203 @@
+"""Logging in with a one-time code: needed by whoever has set one up, good once, throttled."""
+
+import re
+import time
+
+import pytest
+from django.contrib.auth.models import User
+from django.test import Client
+from django_otp.oath import TOTP
+from django_otp.plugins.otp_static.models import StaticDevice, StaticToken
+from django_otp.plugins.otp_totp.models import TOTPDevice
+
+from subscriptions.audit import AuditEntry
+
+pytestmark = pytest.mark.django_db
+
+LOGIN, PAGE, INDEX = "/admin/login/", "/admin/one-time-code/", "/admin/"
+PASSWORD = "the right password"
+
+
+@pytest.fixture(autouse=True)
+def _quick_hashes(settings) -> None:
+    settings.PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
+
+
+@pytest.fixture
+def user(db: None) -> User:
+    return User.objects.create_superuser("ada", password=PASSWORD)
+
+
+@pytest.fixture
+def device(user: User) -> TOTPDevice:
+    return TOTPDevice.objects.create(user=user, name="app")
+
+
+def code_of(device: TOTPDevice) -> str:
+    """Return the code that the app would show now, by the published algorithm (RFC 6238)."""
+    totp = TOTP(device.bin_key)
+    totp.time = time.time()
+    return f"{totp.token():06}"
+
+
+def log_in(code: str = "", *, client: Client | None = None, password: str = PASSWORD):
+    fields = {"username": "ada", "password": password, "one_time_code": code, "next": INDEX}
+    return (client or Client()).post(LOGIN, fields)
+
+
+def logged_in(user: User) -> Client:
+    client = Client()
+    client.force_login(user)
+    return client
+
+
+def complaints(response) -> list[str]:
+    return list(response.context["form"].non_field_errors())
+
+
+def test_it_needs_no_code_of_who_has_set_none_up(user):
+    assert log_in().status_code == 302
+
+
+def test_it_lets_the_right_code_in(device):
+    client = Client()
+    assert log_in(code_of(device), client=client).status_code == 302
+    assert client.get(INDEX).status_code == 200
+
+
+@pytest.mark.parametrize("code", ["", "abcdef", "12345", "٠١٢٣٤٥", "'; --", "999999999999999"])
+def test_it_refuses_a_wrong_code_as_it_refuses_a_wrong_password(device, code):
+    refused = log_in(code)
+    assert refused.status_code == 200
+    assert complaints(refused) == complaints(log_in(code_of(device), password="wrong"))
+    assert AuditEntry.objects.filter(action="fail to log in", actor="ada").count() == 2
+    assert "_auth_user_id" not in refused.client.session
+
+
+def test_it_refuses_a_code_that_was_used(device):
+    code = code_of(device)
+    assert log_in(code).status_code == 302
+    assert log_in(code).status_code == 200
+
+
+def test_it_refuses_the_code_of_somebody_else(user, device):
+    other = User.objects.create_superuser("grace", password=PASSWORD)
+    another = TOTPDevice.objects.create(user=other, name="app")
+    assert log_in(code_of(another)).status_code == 200
+
+
+def test_it_locks_out_who_guesses_codes(device):
+    statuses = [log_in("000000").status_code for _ in range(6)]
+    assert statuses[-2:] == [429, 429]
+    assert log_in(code_of(device)).status_code == 429
+
+
+def test_it_takes_each_backup_code_once(user, device):
+    backup = StaticDevice.objects.create(user=user, name="backup codes")
+    StaticToken.objects.create(device=backup, token="abcd2345")
+    client = Client()
+    assert log_in(" ABCD2345 ", client=client).status_code == 302
+    assert client.get(INDEX).status_code == 200
+    assert log_in("abcd2345").status_code == 200
+
+
+def test_a_session_from_before_is_of_no_use_once_a_code_is_set_up(user):
+    client = logged_in(user)
+    assert client.get(INDEX).status_code == 200
+    TOTPDevice.objects.create(user=user, name="app")
+    for url in (INDEX, PAGE, "/admin/subscriptions/subscription/"):
+        assert client.get(url)["Location"] == f"/admin/login/?next={url}"
+    assert client.post(PAGE, {"step": "remove", "password": PASSWORD}).status_code == 302
+    assert TOTPDevice.objects.count() == 1
+
+
+def test_a_user_sets_one_up_and_gets_backup_codes_once(user):
+    client = logged_in(user)
+    assert client.post(PAGE, {"step": "begin", "password": PASSWORD}).status_code == 302
+    device = TOTPDevice.objects.get()
+    assert not device.confirmed
+    page = client.get(PAGE).content.decode()
+    assert "data:image/svg+xml" in page
+    assert log_in().status_code == 302
+
+    response = client.post(PAGE, {"step": "confirm", "code": code_of(device)})
+    codes = re.findall(r"^[a-z2-7]{8}$", response.content.decode().replace('<pre id="backup-codes">', ""), re.M)
+    assert len(codes) == 10
+    assert client.get(INDEX).status_code == 200
+    page = client.get(PAGE).content.decode()
+    assert not [code for code in codes if code in page]
+    assert log_in().status_code == 200
+    assert log_in(codes[0]).status_code == 302
+    entry = AuditEntry.objects.get(action="set up one-time code")
+    assert (entry.actor, entry.object_id, entry.after) == ("ada", str(user.pk), {})
+
+
+def test_it_does_not_count_before_a_code_of_it_was_given(user):
+    client = logged_in(user)
+    client.post(PAGE, {"step": "begin", "password": PASSWORD})
+    response = client.post(PAGE, {"step": "confirm", "code": "000000"})
+    assert "This code is wrong" in response.content.decode()
+    assert not TOTPDevice.objects.get().confirmed
+    assert log_in().status_code == 302
+
+
+def test_another_one_takes_the_place_of_the_first(user, device):
+    client = Client()
+    log_in(code_of(device), client=client)
+    client.post(PAGE, {"step": "begin", "password": PASSWORD})
+    fresh = TOTPDevice.objects.get(confirmed=False)
+    client.post(PAGE, {"step": "confirm", "code": code_of(fresh)})
+    assert [device.pk for device in TOTPDevice.objects.all()] == [fresh.pk]
+    assert client.get(INDEX).status_code == 200
+
+
+@pytest.mark.parametrize("step", ["begin", "remove"])
+def test_it_asks_for_the_password_before_it_changes_anything(user, device, step):
+    client = Client()
+    log_in(code_of(device), client=client)
+    for password in ("", "wrong"):
+        assert client.post(PAGE, {"step": step, "password": password}).status_code == 200
+    assert [device.pk for device in TOTPDevice.objects.all()] == [device.pk]
+
+
+def test_a_user_removes_it(user, device):
+    client = Client()
+    log_in(code_of(device), client=client)
+    client.post(PAGE, {"step": "remove", "password": PASSWORD})
+    assert TOTPDevice.objects.count() == 0
+    assert client.get(INDEX).status_code == 200
+    assert AuditEntry.objects.filter(action="remove one-time code", actor="ada").count() == 1
+
+
+def test_a_get_changes_nothing(user):
+    client = logged_in(user)
+    client.get(PAGE, {"step": "begin", "password": PASSWORD})
+    assert TOTPDevice.objects.count() == 0
+    strict = Client(enforce_csrf_checks=True)
+    strict.force_login(user)
+    assert strict.post(PAGE, {"step": "begin", "password": PASSWORD}).status_code == 403
+
+
+def test_everybody_has_to_set_one_up_if_the_operator_says_so(user, settings):
+    settings.REQUIRE_OTP = True
+    client = logged_in(user)
+    for url in (INDEX, "/admin/subscriptions/subscription/", "/admin/password_change/"):
+        assert client.get(url)["Location"] == PAGE
+    client.post(PAGE, {"step": "begin", "password": PASSWORD})
+    client.post(PAGE, {"step": "confirm", "code": code_of(TOTPDevice.objects.get())})
+    assert client.get(INDEX).status_code == 200
+
+
+@pytest.mark.parametrize("is_staff", [True, False])
+def test_the_page_is_for_staff_who_are_logged_in(is_staff):
+    user = User.objects.create_user("somebody", is_staff=is_staff)
+    assert logged_in(user).get(PAGE).status_code == (200 if is_staff else 302)
+    assert Client().get(PAGE)["Location"] == f"/admin/login/?next={PAGE}"
+
+
+def test_no_page_shows_keys_of_other_users(user, device):
+    client = Client()
+    log_in(code_of(device), client=client)
+    for app in ("otp_totp/totpdevice", "otp_static/staticdevice", "auth/group", "axes/accessattempt"):
+        assert client.get(f"/admin/{app}/").status_code == 404
+    assert client.get(f"/admin/otp_totp/totpdevice/{device.pk}/config/").status_code == 404
