@@ -13,10 +13,12 @@ from django.db.models import Model
 from django.http import HttpRequest, HttpResponse
 from django.template.response import TemplateResponse
 from django.utils.html import format_html
+from rest_framework import serializers
 
 from subscriptions import secrets
 from subscriptions.api_keys import ApiKey, ApiKeyQuerySet
 from subscriptions.event_types import MAX_LENGTH
+from subscriptions.fields import AuthField, CertificatesField, FilterField, HeadersField
 from subscriptions.models import (
     LONGEST_RETRY_DELAY_SECONDS,
     MAX_EVENT_TYPES,
@@ -59,6 +61,7 @@ def log_action(request: HttpRequest, rows: Iterable[Model], message: str) -> Non
 
 
 WIDE = {"class": "vLargeTextField"}
+SECRET_TEXT = forms.Textarea(attrs=WIDE | {"rows": 3, "autocomplete": "off"})
 
 
 class SubscriptionForm(forms.ModelForm):
@@ -78,11 +81,63 @@ class SubscriptionForm(forms.ModelForm):
         help_text="Seconds to wait after each failed attempt, separated by commas. None means a single attempt.",
     )
 
+    filter = forms.JSONField(
+        required=False, help_text="Conditions over an event, in JSON: which of these types are wanted. None: all."
+    )
+    headers = forms.JSONField(required=False, help_text='Extra headers to send, in JSON: {"X-Route": "a"}.')
+    secret_headers = forms.JSONField(
+        required=False,
+        widget=SECRET_TEXT,
+        help_text="Extra headers whose values are never shown, in JSON. Empty keeps what there is; {} removes it.",
+    )
+    auth = forms.JSONField(
+        required=False,
+        widget=SECRET_TEXT,
+        help_text='How calls authenticate to the receiver, in JSON: {"type": "bearer", "token": "…"}. '
+        "Never shown. Empty keeps what there is; {} removes it.",
+    )
+
     class Meta:
         model = Subscription
         fields = "__all__"  # noqa: DJ007 - the admin lists the fields
         labels = {"target_url": "Target URL"}
         widgets = {"target_url": forms.TextInput(attrs=WIDE)}
+
+    def clean_filter(self) -> Any:
+        return _checked(FilterField(allow_null=True), self.cleaned_data["filter"])
+
+    def clean_headers(self) -> Any:
+        return _checked(HeadersField(), self.cleaned_data["headers"] or {})
+
+    def clean_secret_headers(self) -> Any:
+        return _checked(HeadersField(), self.cleaned_data["secret_headers"] or {})
+
+    def clean_auth(self) -> Any:
+        return _checked(AuthField(allow_null=True), self.cleaned_data["auth"] or None)
+
+    def clean_ca_certificates(self) -> Any:
+        return _checked(CertificatesField(), self.cleaned_data["ca_certificates"])
+
+    def seal(self, subscription: Subscription) -> None:
+        """Encrypt what was given of the fields that are never shown into the subscription, unsaved."""
+        if "secret_headers" in self.changed_data:
+            subscription.set_secret_headers(self.cleaned_data["secret_headers"])
+        if "auth" in self.changed_data:
+            subscription.set_auth(self.cleaned_data["auth"])
+
+
+def _checked(field: serializers.Field, value: Any) -> Any:
+    """Return what the API would make of `value`; raise forms.ValidationError in its words."""
+    try:
+        return field.run_validation(value)
+    except serializers.ValidationError as error:
+        raise forms.ValidationError(_words(error.detail)) from None
+
+
+def _words(detail: Any) -> list[str]:
+    if isinstance(detail, dict):
+        return [f"{name}: {words}" for name, each in detail.items() for words in _words(each)]
+    return [str(words) for words in detail]
 
 
 class NewSubscriptionForm(SubscriptionForm):
@@ -115,6 +170,9 @@ class SubscriptionAdmin(admin.ModelAdmin):
         "failing_since",
         "disable_at",
         "secret_hint",
+        "previous_secret_until",
+        "shown_secret_headers",
+        "shown_auth",
         "created_at",
         "updated_at",
     )
@@ -123,14 +181,21 @@ class SubscriptionAdmin(admin.ModelAdmin):
         "target_url",
         "description",
         "tenant",
+        "metadata",
         "event_types",
+        "filter",
         "secret",
+        "headers",
+        "secret_headers",
+        "auth",
+        "ca_certificates",
         "retry_schedule",
         "timeout_seconds",
         "max_in_flight",
         "rate_limit",
         "ordered",
     )
+    sealed_fields = ("secret_headers", "auth")
     changeable_fields = tuple(field for field in new_fields if field != "secret")
 
     def get_fields(self, request: HttpRequest, obj: Subscription | None = None) -> Any:
@@ -145,10 +210,14 @@ class SubscriptionAdmin(admin.ModelAdmin):
         change: bool = False,  # noqa: FBT001, FBT002 - Django's signature
         **kwargs: Any,
     ) -> Any:
+        # What is encrypted is a text in the form; the model's field of that name is not for forms.
+        kwargs["fields"] = [field for field in self.changeable_fields if field not in self.sealed_fields]
         if obj is None:
-            # The form's own `secret` is a text; the model's field of that name is not for forms.
-            kwargs |= {"form": NewSubscriptionForm, "fields": self.changeable_fields}
+            kwargs["form"] = NewSubscriptionForm
         return super().get_form(request, obj, change, **kwargs)
+
+    def get_queryset(self, request: HttpRequest) -> Any:
+        return super().get_queryset(request).filter(deleted_at=None)
 
     def has_delete_permission(self, request: HttpRequest, obj: Subscription | None = None) -> bool:
         # Its requests and attempts are history; it is disabled instead.
@@ -157,8 +226,10 @@ class SubscriptionAdmin(admin.ModelAdmin):
     def save_model(self, request: HttpRequest, obj: Subscription, form: Any, change: bool) -> None:  # noqa: FBT001 - Django's signature
         if change:
             # Only what was edited: its status may have changed while the form was open.
+            form.seal(obj)
             obj.save(update_fields=form.changed_data)
             return
+        form.seal(obj)
         secret = form.cleaned_data["secret"] or secrets.make()
         obj.set_secret(secret)
         obj.save()
@@ -172,6 +243,14 @@ class SubscriptionAdmin(admin.ModelAdmin):
     @admin.display(description="tenant", ordering="tenant")
     def shown_tenant(self, subscription: Subscription) -> str:
         return visible(subscription.tenant)
+
+    @admin.display(description="secret headers")
+    def shown_secret_headers(self, subscription: Subscription) -> str:
+        return ", ".join(subscription.secret_header_names) or "none"
+
+    @admin.display(description="auth")
+    def shown_auth(self, subscription: Subscription) -> str:
+        return subscription.auth_type or "none"
 
     @admin.display(description="event types")
     def shown_event_types(self, subscription: Subscription) -> str:

@@ -100,6 +100,15 @@ def parse(text: str | bytes) -> Auth:
         raise RefusedAuth(f"{error}.") from None
 
 
+def of(value: object) -> Auth:
+    """Return the `auth` that this JSON value says; raise RefusedAuth if it says none."""
+    try:
+        found: Auth = msgspec.convert(value, Auth)
+    except (msgspec.ValidationError, UnicodeError) as error:
+        raise RefusedAuth(f"{error}.") from None
+    return found
+
+
 def check(auth: Auth, allowed_networks: Iterable[Network] = ()) -> None:
     """Raise RefusedAuth unless calls can be made with `auth`."""
     match auth:

@@ -3,9 +3,11 @@
 from collections.abc import Iterator
 from typing import Any
 
-from drf_spectacular.extensions import OpenApiAuthenticationExtension
+import msgspec
+from drf_spectacular.extensions import OpenApiAuthenticationExtension, OpenApiSerializerFieldExtension
 
 from subscriptions import problems
+from subscriptions.auth import Auth
 
 PROBLEM: dict[str, Any] = {
     "type": "object",
@@ -58,6 +60,20 @@ class BearerScheme(OpenApiAuthenticationExtension):  # type: ignore[no-untyped-c
             "scheme": "bearer",
             "description": "An API key, made with `manage.py create_api_key`. Optional in local development.",
         }
+
+
+class AuthFieldSchema(OpenApiSerializerFieldExtension):  # type: ignore[no-untyped-call]
+    """`auth` is written as one of its kinds and shown by its type alone."""
+
+    target_class = "subscriptions.fields.AuthField"
+
+    def map_serializer_field(self, auto_schema: Any, direction: str) -> dict[str, Any]:
+        _, kinds = msgspec.json.schema_components((Auth,))
+        types = [kind["properties"]["type"]["enum"][0] for kind in kinds.values()]
+        if direction == "request":
+            return {"oneOf": list(kinds.values())}
+        shown = {"type": {"type": "string", "enum": types}}
+        return {"type": "object", "properties": shown, "required": ["type"]}
 
 
 def document_problems(result: dict[str, Any], **kwargs: Any) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from rest_framework import serializers
 
 from subscriptions import secrets
 from subscriptions.event_types import MAX_LENGTH
+from subscriptions.fields import AuthField, CertificatesField, FilterField, HeadersField
 from subscriptions.lists import FilterSerializer
 from subscriptions.models import Circuit, Subscription
 from subscriptions.validation import validate_event_type, validate_secret
@@ -69,6 +70,25 @@ class SubscriptionSerializer(StrictFieldsMixin, serializers.ModelSerializer[Subs
     disable_at = serializers.DateTimeField(
         read_only=True, allow_null=True, help_text="When it will be disabled, if nothing but failures goes on."
     )
+    filter = FilterField(
+        required=False, allow_null=True, help_text="Which of the events of these types are wanted; null means all."
+    )
+    headers = HeadersField(required=False, help_text="Extra headers to send, shown to whoever may read this.")
+    secret_headers = HeadersField(
+        required=False, write_only=True, help_text="Extra headers whose values are never shown; {} removes them."
+    )
+    secret_header_names = serializers.ListField(
+        child=serializers.CharField(), read_only=True, help_text="The names of the secret headers."
+    )
+    auth = AuthField(
+        required=False,
+        allow_null=True,
+        help_text="How calls authenticate to the receiver; its secrets are never shown.",
+    )
+    ca_certificates = CertificatesField(
+        required=False,
+        help_text="PEM certificates that the receiver is verified against, instead of the usual ones.",
+    )
     previous_secret_until = serializers.SerializerMethodField(
         help_text="During a rotation: until when the secret before this one counts as well."
     )
@@ -79,8 +99,15 @@ class SubscriptionSerializer(StrictFieldsMixin, serializers.ModelSerializer[Subs
             "id",
             "tenant",
             "description",
+            "metadata",
             "target_url",
             "event_types",
+            "filter",
+            "headers",
+            "secret_headers",
+            "secret_header_names",
+            "auth",
+            "ca_certificates",
             "retry_schedule",
             "timeout_seconds",
             "max_in_flight",
@@ -112,6 +139,19 @@ class SubscriptionSerializer(StrictFieldsMixin, serializers.ModelSerializer[Subs
         return subscription.previous_secret_until if subscription.is_rotating else None
 
 
+def _plain(validated: dict[str, Any]) -> dict[str, Any]:
+    """Return the fields that are stored as they are."""
+    return {name: value for name, value in validated.items() if name not in ("secret_headers", "auth")}
+
+
+def _seal(subscription: Subscription, validated: dict[str, Any]) -> None:
+    """Encrypt the fields that are not into the subscription, unsaved."""
+    if "secret_headers" in validated:
+        subscription.set_secret_headers(validated["secret_headers"])
+    if "auth" in validated:
+        subscription.set_auth(validated["auth"])
+
+
 class NewSubscriptionSerializer(SubscriptionSerializer):
     """A subscription at its creation: the one time that its secret is told."""
 
@@ -128,8 +168,9 @@ class NewSubscriptionSerializer(SubscriptionSerializer):
 
     def create(self, validated_data: dict[str, Any]) -> Subscription:
         self.told_secret: str = validated_data.pop("secret", None) or secrets.make()
-        subscription = Subscription(**validated_data)
+        subscription = Subscription(**_plain(validated_data))
         subscription.set_secret(self.told_secret)
+        _seal(subscription, validated_data)
         subscription.save()
         return subscription
 
@@ -150,8 +191,9 @@ class ChangedSubscriptionSerializer(SubscriptionSerializer):
         read_only_fields = (*SubscriptionSerializer.Meta.read_only_fields, "tenant")
 
     def update(self, instance: Subscription, validated_data: dict[str, Any]) -> Subscription:
-        for name, value in validated_data.items():
+        for name, value in _plain(validated_data).items():
             setattr(instance, name, value)
+        _seal(instance, validated_data)
         if validated_data:
             # Only what was given: the engine keeps its own notes in the same row.
             instance.save(update_fields=list(validated_data))

@@ -1,14 +1,16 @@
 """What a subscription's fields may hold, in words for who wrote them."""
 
+import json
+from collections.abc import Iterator
 from typing import Any
 
-import msgspec
 from django.conf import settings
 from django.core.exceptions import ValidationError
 
 from subscriptions import addresses, event_types, secrets, signing
 
 MAX_METADATA_BYTES = 4096
+MAX_METADATA_DEPTH = 20
 
 
 def validate_target_url(value: str) -> None:
@@ -36,8 +38,26 @@ def validate_event_type(value: str) -> None:
 def validate_metadata(value: Any) -> None:
     if not isinstance(value, dict):
         raise ValidationError("The metadata is a JSON object.", code="invalid_metadata")
-    if len(msgspec.json.encode(value)) > MAX_METADATA_BYTES:
+    if any("\0" in text for text in _texts(value, 0)):
+        raise ValidationError("The metadata has no NUL character in it.", code="invalid_metadata")
+    if len(json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode()) > MAX_METADATA_BYTES:
         raise ValidationError(f"The metadata has at most {MAX_METADATA_BYTES} bytes.", code="invalid_metadata")
+
+
+def _texts(value: Any, depth: int) -> Iterator[str]:
+    """Yield every text and name in a JSON value; raise ValidationError if it is too deep."""
+    if depth > MAX_METADATA_DEPTH:
+        message = f"The metadata is at most {MAX_METADATA_DEPTH} levels deep."
+        raise ValidationError(message, code="invalid_metadata")
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, list):
+        for item in value:
+            yield from _texts(item, depth + 1)
+    elif isinstance(value, dict):
+        yield from value
+        for member in value.values():
+            yield from _texts(member, depth + 1)
 
 
 def validate_secret(value: str) -> None:

@@ -35,6 +35,9 @@ def change(client_with_key):
 
 CHANGES = {
     "description": "invoices",
+    "metadata": {"team": "billing"},
+    "filter": {"tenant": "acme"},
+    "headers": {"X-Route": "a"},
     "target_url": "https://example.org/other",
     "event_types": ["invoice.*"],
     "retry_schedule": [],

@@ -27,6 +27,7 @@ FIELDS = {
     "retry_schedule": "10,20",
     "timeout_seconds": "5",
     "max_in_flight": "2",
+    "metadata": "{}",
 }
 
 
@@ -131,6 +132,12 @@ def test_it_takes_a_secret_as_it_is_written(operator):
         ("retry_schedule", "0", "greater than or equal to 1"),
         ("timeout_seconds", "61", "less than or equal to 60"),
         ("secret", "whsec_not base64", "whsec_"),
+        ("metadata", "[1]", "The metadata is a JSON object."),
+        ("filter", '{"colour": "red"}', "colour: A filter begins with"),
+        ("headers", '{"Host": "x"}', "Host: The header Host is set by the service."),
+        ("secret_headers", "nonsense", "Enter a valid JSON."),
+        ("auth", '{"type": "bearer"}', "Object missing required field `token`."),
+        ("ca_certificates", "nonsense", "This is not one certificate or more in PEM."),
     ],
 )
 def test_it_refuses_what_the_model_refuses(operator, field, value, complaint):
@@ -162,6 +169,51 @@ def test_it_shows_of_the_secret_only_its_hint(operator, make_subscription):
     assert "…cret" in content
     assert "a long enough secret" not in content
     assert 'name="secret"' not in content
+
+
+def test_it_takes_headers_and_auth_and_shows_no_secret_of_them(operator):
+    more = {
+        "metadata": '{"team": "billing"}',
+        "filter": '{"tenant": "acme"}',
+        "headers": '{"X-Route": "a"}',
+        "secret_headers": '{"X-Token": "the-value-itself"}',
+        "auth": '{"type": "bearer", "token": "the-token-itself"}',
+    }
+    operator.post(ADD, FIELDS | more)
+    subscription = Subscription.objects.get()
+    assert [subscription.metadata, subscription.filter, subscription.headers] == [
+        {"team": "billing"},
+        {"tenant": "acme"},
+        {"X-Route": "a"},
+    ]
+    assert (subscription.secret_header_names, subscription.auth_type) == (["X-Token"], "bearer")
+    content = operator.get(page_of(subscription)).content.decode()
+    assert "X-Token" in content
+    assert "bearer" in content
+    assert "itself" not in content
+
+
+def test_it_keeps_what_is_never_shown_unless_told_otherwise(operator, make_subscription):
+    subscription = make_subscription()
+    subscription.set_secret_headers({"X-Token": "t"})
+    subscription.set_auth({"type": "bearer", "token": "t"})
+    subscription.save()
+
+    def saved(**fields):
+        operator.post(page_of(subscription), FIELDS | fields)
+        subscription.refresh_from_db()
+        return subscription.secret_header_names, subscription.auth_type
+
+    assert saved(secret_headers="", auth="") == (["X-Token"], "bearer")
+    assert saved(secret_headers='{"X-Other": "o"}', auth="") == (["X-Other"], "bearer")
+    assert saved(secret_headers="", auth="{}") == (["X-Other"], None)
+    assert saved(secret_headers="{}", auth="") == ([], None)
+
+
+def test_it_leaves_out_what_is_deleted(operator, make_subscription):
+    subscription = make_subscription("https://deleted.example.com/")
+    subscription.remove()
+    assert "deleted.example.com" not in operator.get(LIST).content.decode()
 
 
 def test_it_deletes_no_subscription(operator, make_subscription):
