@@ -253,7 +253,8 @@ LEASE_MARGIN_SECONDS = env.float("LEASE_MARGIN_SECONDS", 30)
 # How often the clock wakes a worker: the most that a retry or a lost wake-up is late.
 TICK_SECONDS = env.int("TICK_SECONDS", 1)
 
-# Calls in flight at once: by default for one subscription, and in one worker process.
+# Calls in flight at once: by default for one subscription, and in one worker process, of
+# which one customer gets at most half.
 MAX_IN_FLIGHT = env.int("MAX_IN_FLIGHT", 32)
 WORKER_CONCURRENCY = env.int("WORKER_CONCURRENCY", 1024)
 
@@ -261,8 +262,8 @@ WORKER_CONCURRENCY = env.int("WORKER_CONCURRENCY", 1024)
 DISABLE_AFTER_SECONDS = env.int("DISABLE_AFTER_SECONDS", 5 * 24 * 3600)
 
 # After this many failures in a row an ordered subscription goes on with the next request
-# and retries the failing one later, out of order. 0: never, it waits for the failing one.
-ORDERED_SKIP_AFTER = env.int("ORDERED_SKIP_AFTER", 0)
+# and retries the failing one later, out of order. None: it always waits for the failing one.
+ORDERED_SKIP_AFTER = env.int("ORDERED_SKIP_AFTER") if env.str("ORDERED_SKIP_AFTER", "") else None
 
 # Networks that receivers may be on besides the public ones.
 ALLOWED_NETWORKS = env.list("ALLOWED_NETWORKS", default=["127.0.0.0/8", "::1/128"] if DEBUG else [])

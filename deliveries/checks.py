@@ -16,7 +16,7 @@ LEAST_VALUES = {
     "RETENTION_DAYS": 0,
     "MAX_BODY_BYTES": 1024,
     "DISABLE_AFTER_SECONDS": 1,
-    "ORDERED_SKIP_AFTER": 0,
+    "ORDERED_SKIP_AFTER": 1,
 }
 
 
@@ -36,7 +36,8 @@ def check_times(**kwargs: Any) -> list[CheckMessage]:
     if settings.TICK_SECONDS < 1:
         findings.append(Error("TICK_SECONDS is less than 1.", id="deliveries.E004"))
     for name, least in LEAST_VALUES.items():
-        if getattr(settings, name) < least:
+        value = getattr(settings, name)
+        if value is not None and value < least:
             hint = f"Give a number from {least} on."
             findings.append(Error(f"{name} is less than {least}.", hint=hint, id="deliveries.E006"))
     if any(delay < 1 for delay in settings.RETRY_SCHEDULE):

@@ -13,6 +13,7 @@ each has in flight and takes what is free: that makes the caps exact across work
 locks do not hinder ingestion, whose foreign keys only need the weaker KEY SHARE.
 """
 
+import sys
 import uuid
 from collections import Counter
 from dataclasses import dataclass
@@ -23,6 +24,7 @@ from django.db import transaction
 
 from deliveries import sql
 from deliveries.leases import MAX_LOST_IN_A_ROW, ClaimedRequest, Target
+from deliveries.slots import Slots
 
 # Subscriptions looked at per walk, and walks per claim: together some 10 ms, however many
 # there are that are held or wait. The next claim goes on where this one stopped.
@@ -83,6 +85,7 @@ candidates AS MATERIALIZED (
     FROM visited
     JOIN subscriptions AS s ON s.id = visited.subscription_id
     WHERE visited.next_attempt_at <= statement_timestamp()
+        AND coalesce(nullif(s.tenant, ''), s.id::text) <> ALL(%(satisfied)s::text[])
         AND s.status = 'active'
         AND (s.circuit_opened_at IS NULL OR s.circuit_probe_at <= statement_timestamp())
         AND (s.blocked_until IS NULL OR s.blocked_until <= statement_timestamp())
@@ -102,7 +105,7 @@ locked AS (
             ARRAY[s.secret, CASE WHEN s.previous_secret_until > statement_timestamp() THEN s.previous_secret END],
             NULL
         ),
-        s.retry_schedule, s.timeout_seconds
+        s.retry_schedule, s.timeout_seconds, s.tenant
     FROM candidates
     JOIN subscriptions AS s USING (id)
     WHERE candidates.rate_held_seconds IS NULL
@@ -129,7 +132,7 @@ WITH free AS (
         s.id, s.ordered, s.rate_limit,
         (s.timeout_seconds + %(margin)s) * interval '1 second' AS lease,
         least(
-            %(share)s,
+            walked.share,
             CASE WHEN s.ordered OR s.circuit_opened_at IS NOT NULL THEN 1 ELSE s.max_in_flight END - (
                 SELECT count(*)
                 FROM webhook_requests AS leased
@@ -152,7 +155,7 @@ WITH free AS (
                 AND expired.next_attempt_at <= statement_timestamp()
             LIMIT 1
         ) END AS expired_id
-    FROM unnest(%(subscription_ids)s::uuid[]) AS walked (id)
+    FROM unnest(%(subscription_ids)s::uuid[], %(shares)s::int[]) AS walked (id, share)
     JOIN subscriptions AS s USING (id)
     -- once more, for what changed before the lock was had
     WHERE s.status = 'active'
@@ -314,6 +317,7 @@ class _Visit:
 def claim(
     limit: int,
     *,
+    slots: Slots | None = None,
     after: uuid.UUID | None = None,
     until: uuid.UUID | None = None,
     with_suspect: bool = True,
@@ -321,13 +325,15 @@ def claim(
 ) -> Claim:
     """Take up to `limit` due requests under a fresh lease, one suspect among them at most.
 
-    Stops at the request whose payload goes over `max_bytes`, which it still takes.
+    Stops at the request whose payload goes over `max_bytes`, which it still takes. Leaves
+    what its customer may not have of the worker's `slots`.
 
     Visits the subscriptions round robin, from after `after` to `until`, or to where it
     began, and takes from each no more than its free slots. Fewer than `limit` come back
     when nothing more is due, when others are claiming from the rest, when the share of each
     subscription was less, or when there are more subscriptions than one claim looks at.
     """
+    planned = Slots(sys.maxsize) if slots is None else slots.copy()
     start = after or _FIRST
     ranges = _ranges(start, until or start)
     visits: list[_Visit] = []
@@ -341,11 +347,14 @@ def claim(
             first,
             last,
             limit - len(requests),
+            slots=planned,
             with_suspect=with_suspect and not any(request.is_suspect for request in requests),
             max_bytes=max_bytes - size,
         )
         visits.append(visit)
         requests += visit.requests
+        for request in visit.requests:
+            planned.take(request.target.customer)
         if visit.walk.stopped_after is not None and visit.walk.stopped_after < last:
             ranges.insert(0, (visit.walk.stopped_after, last))
     held = [visit.walk.rate_held_seconds for visit in visits if visit.walk.rate_held_seconds is not None]
@@ -365,18 +374,23 @@ def _ranges(after: uuid.UUID, until: uuid.UUID) -> list[tuple[uuid.UUID, uuid.UU
     return [(after, _LAST)] if until == _FIRST else [(after, _LAST), (_FIRST, until)]
 
 
-def _visit(after: uuid.UUID, until: uuid.UUID, limit: int, *, with_suspect: bool, max_bytes: int) -> _Visit:
+def _visit(
+    after: uuid.UUID, until: uuid.UUID, limit: int, *, slots: Slots, with_suspect: bool, max_bytes: int
+) -> _Visit:
     """Walk over one stretch of subscriptions, and take what is due, in one transaction."""
     with transaction.atomic():
-        walk = _walk(after, until, limit)
-        if not walk.targets:
+        walk = _walk(after, until, limit, satisfied=slots.satisfied)
+        shares = slots.share_out(limit, walk.targets.values())
+        if not shares:
             return _Visit(walk=walk, requests=[], has_more=False)
-        return _take(walk, limit, with_suspect=with_suspect, max_bytes=max_bytes)
+        return _take(walk, limit, shares=shares, with_suspect=with_suspect, max_bytes=max_bytes)
 
 
-def _walk(after: uuid.UUID, until: uuid.UUID, limit: int) -> _Walk:
-    """Lock up to `limit` subscriptions that have something due."""
-    rows = sql.run(WALK, {"after": after, "until": until, "limit": limit, "length": WALK_LENGTH})
+def _walk(after: uuid.UUID, until: uuid.UUID, limit: int, *, satisfied: list[str]) -> _Walk:
+    """Lock up to `limit` subscriptions that have something due, and whose customers may have more in flight."""
+    rows = sql.run(
+        WALK, {"after": after, "until": until, "limit": limit, "length": WALK_LENGTH, "satisfied": satisfied}
+    )
     targets = {row[0]: Target.of_row(row) for row in rows if row[0] is not None}
     visited, last_visited, rate_held_seconds, at = rows[0][-4:]
     stopped_after = None
@@ -387,15 +401,13 @@ def _walk(after: uuid.UUID, until: uuid.UUID, limit: int) -> _Walk:
     return _Walk(targets=targets, stopped_after=stopped_after, rate_held_seconds=rate_held_seconds, at=at)
 
 
-def _take(walk: _Walk, limit: int, *, with_suspect: bool, max_bytes: int) -> _Visit:
-    """Take each locked subscription's share."""
+def _take(walk: _Walk, limit: int, *, shares: dict[uuid.UUID, int], with_suspect: bool, max_bytes: int) -> _Visit:
+    """Take the shares of the locked subscriptions."""
     token = uuid.uuid4()
-    # Rounded down, so that the whole never has to be cut: that would favour the oldest.
-    share = max(1, limit // len(walk.targets))
     parameters = {
-        "subscription_ids": list(walk.targets),
+        "subscription_ids": list(shares),
+        "shares": list(shares.values()),
         "limit": limit,
-        "share": share,
         "margin": settings.LEASE_MARGIN_SECONDS,
         "max_lost": MAX_LOST_IN_A_ROW,
         "suspects": int(with_suspect),
@@ -420,4 +432,4 @@ def _take(walk: _Walk, limit: int, *, with_suspect: bool, max_bytes: int) -> _Vi
         if not row[7]
     ]
     taken = Counter(request.target.id for request in requests)
-    return _Visit(walk=walk, requests=requests, has_more=any(count >= share for count in taken.values()))
+    return _Visit(walk=walk, requests=requests, has_more=any(count >= shares[one] for one, count in taken.items()))

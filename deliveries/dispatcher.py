@@ -16,6 +16,7 @@ from deliveries import claims, retry, settlements, sql
 from deliveries.leases import ClaimedRequest
 from deliveries.outcome import ErrorClass, Outcome
 from deliveries.settlements import Settlement
+from deliveries.slots import Slots
 from deliveries.transport import Call, Transport
 from subscriptions import addresses, signing
 
@@ -75,6 +76,7 @@ class Dispatcher:
             user_agent=f"webhook-delivery-service/{settings.VERSION}",
             allowed_networks=addresses.parse_networks(settings.ALLOWED_NETWORKS),
         )
+        self._slots = Slots(settings.WORKER_CONCURRENCY)
         self._stopped_after: uuid.UUID | None = None
         self._until: uuid.UUID | None = None
         self._rate_free_at = math.inf
@@ -127,10 +129,6 @@ class Dispatcher:
         """Whether the database was found to be away a moment ago."""
         return time.monotonic() < self._away_until
 
-    @property
-    def _free_slots(self) -> int:
-        return int(settings.WORKER_CONCURRENCY) - self._transport.in_flight
-
     def _note_signals(self) -> None:
         now = time.monotonic()
         if now - self._signalled_at >= SIGNAL_SECONDS:
@@ -145,7 +143,7 @@ class Dispatcher:
 
     def _may_claim(self) -> bool:
         is_due = time.monotonic() >= self._look_at
-        has_room = self._free_slots > 0 and self._bytes < claims.MAX_BYTES
+        has_room = self._slots.free > 0 and self._bytes < claims.MAX_BYTES
         return is_due and has_room and not self._is_away and not self._should_stop()
 
     def _is_done(self, attempts: int, busy_at: float) -> bool:
@@ -159,12 +157,13 @@ class Dispatcher:
 
     def _claim(self) -> None:
         """Claim and send."""
-        limit = min(self._free_slots, CLAIM_SIZE)
+        limit = min(self._slots.free, CLAIM_SIZE)
         asked_at = time.monotonic()
         try:
             with sql.deadline(DATABASE_SECONDS):
                 claim = claims.claim(
                     limit,
+                    slots=self._slots,
                     after=self._stopped_after,
                     until=self._until,
                     with_suspect=self._suspects == 0,
@@ -207,6 +206,7 @@ class Dispatcher:
 
     def _send(self, request: ClaimedRequest, attempted_at: datetime) -> None:
         sent = Sent(request=request, attempted_at=attempted_at)
+        self._slots.take(request.target.customer)
         self._suspects += request.is_suspect
         self._bytes += len(request.payload)
         # The boundary around one delivery: whatever is wrong with this row must not stop
@@ -219,6 +219,7 @@ class Dispatcher:
 
     def _settle_later(self, sent: Sent, outcome: Outcome) -> None:
         request = sent.request
+        self._slots.give_back(request.target.customer)
         decision = retry.next_attempt(
             outcome,
             request.target.retry_schedule,

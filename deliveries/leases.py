@@ -20,6 +20,7 @@ class Target:
     """What sending needs of a subscription."""
 
     id: uuid.UUID
+    tenant: str
     url: str
     stored_secrets: list[bytes]
     retry_schedule: list[int]
@@ -28,7 +29,19 @@ class Target:
     @classmethod
     def of_row(cls, row: Sequence[Any]) -> Self:
         """Make a target of the columns that a walk (claims.py) locked."""
-        return cls(id=row[0], url=row[1], stored_secrets=row[2], retry_schedule=row[3], timeout_seconds=row[4])
+        return cls(
+            id=row[0],
+            url=row[1],
+            stored_secrets=row[2],
+            retry_schedule=row[3],
+            timeout_seconds=row[4],
+            tenant=row[5],
+        )
+
+    @property
+    def customer(self) -> str:
+        """Who shares a worker's slots with others: the tenant, or the subscription itself if it has none."""
+        return self.tenant or str(self.id)
 
     @property
     def signing_keys(self) -> list[bytes]:

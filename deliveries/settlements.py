@@ -28,8 +28,6 @@ WINDOW_SECONDS = 300
 PROBE_SECONDS = 30
 LONGEST_PROBE_SECONDS = 1800
 
-NEVER = 2**31 - 1
-
 # A stale token changes nothing but leaves its attempt, in place of the one that the next
 # claim logged as lost; only a late success still ends a request that waits.
 #
@@ -102,7 +100,7 @@ settled AS (
         next_attempt_at = CASE
             WHEN o.error = '' OR o.delay IS NULL THEN NULL
             -- It keeps its place at the head, and its subscription is blocked instead.
-            WHEN s.ordered AND NOT r.failure_count + 1 >= %(skip_after)s THEN r.received_at
+            WHEN s.ordered AND (r.failure_count + 1 >= %(skip_after)s::int) IS NOT TRUE THEN r.received_at
             ELSE statement_timestamp() + o.delay * interval '1 second'
         END,
         settled_at = CASE WHEN o.error = '' OR o.delay IS NULL THEN statement_timestamp() END,
@@ -245,7 +243,7 @@ def _settle_parameters(settlements: Sequence[Settlement]) -> dict[str, object]:
         "response_bodies": [outcome.response_body for outcome in outcomes],
         "delays": [settlement.decision.delay_seconds for settlement in settlements],
         "disable_reasons": [settlement.decision.disable_reason for settlement in settlements],
-        "skip_after": settings.ORDERED_SKIP_AFTER or NEVER,
+        "skip_after": settings.ORDERED_SKIP_AFTER,
         "disable_after": settings.DISABLE_AFTER_SECONDS,
         "probe_seconds": PROBE_SECONDS,
         "longest_probe_seconds": LONGEST_PROBE_SECONDS,

@@ -324,7 +324,7 @@ def bench_hanging_memory(bench: Bench) -> None:
     with hanging_receiver() as hanging_url:
         for _ in range(70):
             bench.store(bench.subscribe(hanging_url), 32)
-        worker = bench.service.start("worker", WORKER_CONCURRENCY="2000")
+        worker = bench.service.start("worker", WORKER_CONCURRENCY="2500")
         in_flight = "SELECT 1 FROM webhook_requests WHERE lease_token IS NOT NULL OFFSET 1999 LIMIT 1"
         while not bench.service.query(in_flight):
             time.sleep(0.05)

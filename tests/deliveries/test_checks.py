@@ -57,6 +57,12 @@ def test_it_wants_delays_of_a_second_at_least(settings, schedule, is_wrong):
     assert findings() == ({"deliveries.E005": message} if is_wrong else {})
 
 
+@pytest.mark.parametrize(("failures", "is_wrong"), [(None, False), (0, True), (1, False)])
+def test_an_ordered_subscription_goes_on_after_at_least_one_failure_or_never(settings, failures, is_wrong):
+    settings.ORDERED_SKIP_AFTER = failures
+    assert findings() == ({"deliveries.E006": "ORDERED_SKIP_AFTER is less than 1."} if is_wrong else {})
+
+
 @pytest.fixture
 def own_redis(settings, open_folder: Path, monkeypatch):
     """A Redis of its own, whose settings the test may change."""

@@ -1,0 +1,62 @@
+"""Whose calls a worker has in flight, and how many more each customer may have. Pure.
+
+A customer is a tenant, or a subscription that has none. None may have more calls in flight
+than a worker has slots free: alone it gets half of them, beside another a third. So there
+is always room for a newcomer, however many receivers of somebody else hang.
+"""
+
+import random
+from collections import Counter, defaultdict
+from collections.abc import Collection, Mapping
+from uuid import UUID
+
+from deliveries.leases import Target
+
+
+class Slots:
+    """The slots of one worker."""
+
+    def __init__(self, free: int, held: Mapping[str, int] | None = None) -> None:
+        self.free = free
+        self._held = Counter(held)
+
+    def copy(self) -> "Slots":
+        return Slots(self.free, self._held)
+
+    def take(self, customer: str) -> None:
+        self.free -= 1
+        self._held[customer] += 1
+
+    def give_back(self, customer: str) -> None:
+        self.free += 1
+        self._held[customer] -= 1
+        if not self._held[customer]:
+            del self._held[customer]
+
+    def allowance(self, customer: str) -> int:
+        """Return how many more calls it may have, which then leaves as many slots free as it has calls."""
+        return max(0, (self.free - self._held[customer] + 1) // 2)
+
+    @property
+    def satisfied(self) -> list[str]:
+        """The customers that may have no more for the moment."""
+        return [customer for customer, held in self._held.items() if held >= self.free]
+
+    def share_out(self, limit: int, targets: Collection[Target]) -> dict[UUID, int]:
+        """Divide a claim of `limit` equally; a customer's subscriptions get no more than it may have together.
+
+        Where that is less than one for each, chance picks, so that none is always the last.
+        """
+        by_customer = defaultdict(list)
+        for target in targets:
+            by_customer[target.customer].append(target.id)
+        # Rounded down, so that the whole never has to be cut: that would favour the oldest.
+        share = max(1, limit // max(1, len(targets)))
+        shares: dict[UUID, int] = {}
+        for customer, ids in by_customer.items():
+            allowance = self.allowance(customer)
+            picked = ids
+            if len(ids) > allowance:
+                picked = random.sample(ids, allowance)  # nosec B311
+            shares |= {one: min(share, allowance // len(picked)) for one in picked}
+        return shares
