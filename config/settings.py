@@ -300,6 +300,7 @@ SPECTACULAR_SETTINGS = {
         "drf_spectacular.hooks.postprocess_schema_enums",
         "subscriptions.openapi.document_problems",
         "subscriptions.openapi.document_strictness",
+        "subscriptions.openapi.document_event_types",
         "subscriptions.openapi.document_anything",
     ],
     "ENUM_NAME_OVERRIDES": {

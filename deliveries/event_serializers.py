@@ -11,6 +11,7 @@ from deliveries.models import Event, WebhookRequest
 from deliveries.previews import Reason, Result
 from subscriptions.event_types import MAX_LENGTH
 from subscriptions.lists import FilterSerializer
+from subscriptions.validation import validate_event_type
 
 # Requests that one event tells of; GET /requests lists them all.
 MAX_TOLD_REQUESTS = 1_000
@@ -72,7 +73,9 @@ class PreviewSerializer(serializers.Serializer[Any]):
 
 class EventFilterSerializer(FilterSerializer):
     tenant = serializers.CharField(required=False, allow_blank=True, max_length=MAX_TENANT_LENGTH)
-    event_type = serializers.CharField(required=False, max_length=MAX_LENGTH, help_text="A whole event type.")
+    event_type = serializers.CharField(
+        required=False, max_length=MAX_LENGTH, validators=[validate_event_type], help_text="A whole event type."
+    )
     published_after = serializers.DateTimeField(required=False, help_text="At this time or later.")
     published_before = serializers.DateTimeField(required=False, help_text="Before this time.")
 

@@ -8,7 +8,9 @@ from rest_framework import serializers
 
 from deliveries.models import WebhookRequest
 from deliveries.serializers import ERROR_CHOICES, LoggedAttemptSerializer, RequestSerializer
+from subscriptions.event_types import MAX_LENGTH
 from subscriptions.lists import FilterSerializer
+from subscriptions.validation import validate_event_type
 
 
 class RequestFilterSerializer(FilterSerializer):
@@ -22,7 +24,10 @@ class RequestFilterSerializer(FilterSerializer):
         choices=WebhookRequest.Status.choices, required=False, help_text="Requests that stand like this."
     )
     event_type = serializers.CharField(
-        required=False, max_length=255, help_text="Requests of this event type, exactly."
+        required=False,
+        max_length=MAX_LENGTH,
+        validators=[validate_event_type],
+        help_text="Requests of this event type, exactly.",
     )
     received_after = serializers.DateTimeField(required=False, help_text="Received at this time or later.")
     received_before = serializers.DateTimeField(required=False, help_text="Received before this time.")

@@ -6,6 +6,10 @@ from collections.abc import Sequence
 MAX_LENGTH = 128
 _NAME = re.compile(r"[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*")
 
+# The same for JSON Schema (ECMA-262): what names an event type, and what a subscription may take.
+NAME_PATTERN = f"^{_NAME.pattern}$"
+TAKEN_PATTERN = rf"^(\*|{_NAME.pattern}(\.\*)?)$"
+
 
 def is_event_type(text: str) -> bool:
     """Return whether `text` names an event type: segments of letters, digits, `_`, `-`, joined by dots."""

@@ -36,11 +36,15 @@ class FilterSerializer(serializers.Serializer[Any]):
     @classmethod
     def read(cls, request: Request) -> dict[str, Any]:
         """Return the parameters of a call by name; raise ValidationError (400)."""
-        unknown = sorted(set(request.query_params) - set(cls().fields))
-        if unknown:
+        given = request.query_params
+        if unknown := sorted(set(given) - set(cls().fields)):
             detail = serializers.ErrorDetail("This parameter is not known.", code="unknown")
             raise ValidationError(dict.fromkeys(unknown, detail))
-        filters = cls(data=request.query_params)
+        if repeated := sorted(name for name, values in given.lists() if len(values) > 1):
+            detail = serializers.ErrorDetail("Give this parameter once.", code="repeated")
+            raise ValidationError(dict.fromkeys(repeated, detail))
+        # As a dict: of a query, DRF would take an empty text for a parameter that is not there.
+        filters = cls(data=given.dict())
         filters.is_valid(raise_exception=True)
         return dict(filters.validated_data)
 

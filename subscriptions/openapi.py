@@ -6,7 +6,7 @@ from typing import Any
 import msgspec
 from drf_spectacular.extensions import OpenApiAuthenticationExtension, OpenApiSerializerFieldExtension
 
-from subscriptions import problems
+from subscriptions import event_types, problems
 from subscriptions.auth import Auth
 
 PROBLEM: dict[str, Any] = {
@@ -98,6 +98,24 @@ def document_strictness(result: dict[str, Any], **kwargs: Any) -> dict[str, Any]
         if name.endswith("Request") and "properties" in schema:
             schema["additionalProperties"] = False
     return result
+
+
+def document_event_types(result: dict[str, Any], **kwargs: Any) -> dict[str, Any]:
+    """Say how an event type is written, wherever one is given; drf-spectacular's postprocessing hook."""
+    for name, schema in result["components"]["schemas"].items():
+        if name.endswith("Request"):
+            _add_patterns(schema.get("properties", {}))
+    for _, operation in _operations(result):
+        parameters = operation.get("parameters", [])
+        _add_patterns({parameter["name"]: parameter["schema"] for parameter in parameters})
+    return result
+
+
+def _add_patterns(fields: dict[str, Any]) -> None:
+    if "event_type" in fields:
+        fields["event_type"]["pattern"] = event_types.NAME_PATTERN
+    if "event_types" in fields:
+        fields["event_types"]["items"]["pattern"] = event_types.TAKEN_PATTERN
 
 
 def document_anything(result: dict[str, Any], **kwargs: Any) -> dict[str, Any]:

@@ -10,33 +10,13 @@ from subscriptions.event_types import MAX_LENGTH
 from subscriptions.fields import AuthField, CertificatesField, FilterField, HeadersField
 from subscriptions.lists import FilterSerializer
 from subscriptions.models import Circuit, Subscription
+from subscriptions.strict import StrictFieldsMixin
 from subscriptions.validation import validate_event_type, validate_secret
 
 LONGEST_OVERLAP = timedelta(days=7)
 USUAL_OVERLAP = timedelta(days=1)
 MAX_REASON_LENGTH = 255
 MAX_SEARCH_LENGTH = 100
-
-
-class StrictFieldsMixin:
-    """Refuse fields that the serializer does not take, so that a typo is never silently dropped."""
-
-    # Why a field that is known is not taken here, in words.
-    refusals: ClassVar[dict[str, str]] = {}
-
-    def to_internal_value(self, data: Any) -> Any:
-        writable = {name for name, field in self.fields.items() if not field.read_only}  # type: ignore[attr-defined]
-        refused = sorted(set(data) - writable) if isinstance(data, dict) else []
-        if refused:
-            raise serializers.ValidationError({name: self._refusal(name) for name in refused})
-        return super().to_internal_value(data)  # type: ignore[misc]
-
-    def _refusal(self, name: str) -> serializers.ErrorDetail:
-        if name in self.refusals:
-            return serializers.ErrorDetail(self.refusals[name], code="read_only")
-        if name in self.fields:  # type: ignore[attr-defined]
-            return serializers.ErrorDetail("Only the service sets this field.", code="read_only")
-        return serializers.ErrorDetail("This field is not known.", code="unknown")
 
 
 class SubscriptionFilterSerializer(FilterSerializer):

@@ -33,7 +33,7 @@ def call(method: str, path: str, body: bytes = b"", headers: Mapping[str, str] |
         started.append((status, fields))
         return lambda data: None
 
-    with _kept_connections():
+    with kept_connections():
         chunks = validator(application)(_environ(method, path, body, headers or {}), start_response)
         try:
             content = b"".join(chunks)
@@ -44,7 +44,7 @@ def call(method: str, path: str, body: bytes = b"", headers: Mapping[str, str] |
 
 
 @contextmanager
-def _kept_connections() -> Iterator[None]:
+def kept_connections() -> Iterator[None]:
     """Keep Django from closing the connection that the test's transaction is on, as its own client does."""
     for signal in (request_started, request_finished):
         signal.disconnect(close_old_connections)

@@ -209,8 +209,16 @@ def test_it_lists_what_fits_every_filter_given(listed, make_subscription, make_r
         ({"error": "any"}, ("/error", "invalid_choice", '"any" is not a valid choice.')),
         ({"subscription": "5"}, ("/subscription", "invalid", "Must be a valid UUID.")),
         (
-            {"event_type": "a\0"},
-            ("/event_type", "null_characters_not_allowed", "Null characters are not allowed."),
+            {"event_type": "invoice.*"},
+            (
+                "/event_type",
+                "invalid_event_type",
+                "An event type has letters, digits, _ and -, in segments joined by dots.",
+            ),
+        ),
+        (
+            {"tenant": "a\0"},
+            ("/tenant", "null_characters_not_allowed", "Null characters are not allowed."),
         ),
         ({"limit": "0"}, ("/limit", "min_value", "Ensure this value is greater than or equal to 1.")),
         ({"limit": "251"}, ("/limit", "max_value", "Ensure this value is less than or equal to 250.")),

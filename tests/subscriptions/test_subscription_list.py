@@ -98,6 +98,8 @@ def test_it_narrows_the_list(get, make_subscription, filters, found):
     [
         ({"colour": "red"}, "/colour", "unknown", "This parameter is not known."),
         ({"status": "resting"}, "/status", "invalid_choice", '"resting" is not a valid choice.'),
+        ({"status": ""}, "/status", "invalid_choice", '"" is not a valid choice.'),
+        ({"status": ["active", "paused"]}, "/status", "repeated", "Give this parameter once."),
         (
             {"event_type": "invoice.*"},
             "/event_type",
