@@ -273,9 +273,14 @@ RETENTION_DAYS = env.int("RETENTION_DAYS", 30)
 
 # --- REST API ----------------------------------------------------------------------
 
+# How often one API key may call, over all web processes, such as 500/second or 1000/minute;
+# empty: as often as it likes. Ingest calls have no key.
+API_RATE_LIMIT = env.str("API_RATE_LIMIT", "500/second")
+
 REST_FRAMEWORK = {
     "DEFAULT_AUTHENTICATION_CLASSES": ["subscriptions.authentication.BearerAuthentication"],
     "DEFAULT_PERMISSION_CLASSES": ["subscriptions.authentication.HasScope"],
+    "DEFAULT_THROTTLE_CLASSES": ["subscriptions.rate_limits.ApiKeyRateLimit"],
     "DEFAULT_PARSER_CLASSES": ["subscriptions.parsers.StrictJSONParser"],
     "DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer"],
     "DEFAULT_CONTENT_NEGOTIATION_CLASS": "subscriptions.parsers.JSONOnly",

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from ipaddress import ip_address
 from typing import Any
 
+import limits
 from django.conf import settings
 from django.core.checks import CheckMessage, Error, register
 from django.core.checks import Warning as CheckWarning
@@ -83,6 +84,18 @@ def check_allowed_networks(**kwargs: Any) -> list[CheckMessage]:
             hint = "Whoever may create subscriptions could read this host's credentials there."
             findings.append(CheckWarning(message, hint=hint, id="subscriptions.W001"))
     return findings
+
+
+@register()
+def check_api_rate_limit(**kwargs: Any) -> list[CheckMessage]:
+    """API_RATE_LIMIT, unless it is empty, is a number of calls in a time."""
+    try:
+        if settings.API_RATE_LIMIT:
+            limits.parse(settings.API_RATE_LIMIT)
+    except ValueError:
+        hint = "Write a limit such as 500/second or 1000/minute; empty means none."
+        return [Error("API_RATE_LIMIT is not a rate.", hint=hint, id="subscriptions.E007")]
+    return []
 
 
 @register()

@@ -44,7 +44,11 @@ PROBLEM: dict[str, Any] = {
 ALWAYS = {"503": "The database is away, nothing was stored; try again after Retry-After."}
 WITH_INPUT = {"400": "Not valid: `errors` says what is wrong where."}
 WITH_BODY = {"413": "The body is too large.", "415": "The body is not application/json in UTF-8."}
-WITH_KEY = {"401": "The API key is missing, unknown, expired or revoked.", "403": "The key lacks the scope."}
+WITH_KEY = {
+    "401": "The API key is missing, unknown, expired or revoked.",
+    "403": "The key lacks the scope.",
+    "429": "The API key called too often; try again after Retry-After.",
+}
 WITH_ID = {"404": "There is no such thing, or it is another tenant's."}
 
 RETRY_AFTER = {"Retry-After": {"required": True, "schema": {"type": "integer"}, "description": "Seconds to wait."}}

@@ -49,6 +49,8 @@ def _start_servers() -> None:
         "SECRET_KEYS": base64.b64encode(sha256(b"for tests only").digest()).decode(),
         "DATA_DIR": str(folder),
         "LOG_LEVEL": "INFO",
+        # The tests of it set their own; others are as fast as they can.
+        "API_RATE_LIMIT": "",
     }
 
 

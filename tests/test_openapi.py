@@ -10,7 +10,7 @@ AWAY = {"503"}
 INPUT = {"400"}
 BODY = INPUT | {"413", "415"}
 ID = {"404"}
-KEY = {"401", "403"}
+KEY = {"401", "403", "429"}
 
 # The documented core, which never changes.
 CORE = {

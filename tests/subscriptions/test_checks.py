@@ -158,3 +158,14 @@ def test_it_warns_of_every_host_being_allowed(settings, hosts, is_open):
     settings.ALLOWED_HOSTS = hosts
     findings = [finding.id for finding in run_checks(include_deployment_checks=True)]
     assert ("subscriptions.W003" in findings) is is_open
+
+
+@pytest.mark.parametrize(
+    ("limit", "is_wrong"),
+    [("", False), ("500/second", False), ("10 per 5 minutes", False), ("fast", True), ("5", True)],
+)
+def test_it_wants_the_rate_limit_of_api_keys_to_be_a_rate(settings, limit, is_wrong):
+    settings.API_RATE_LIMIT = limit
+    hint = "Write a limit such as 500/second or 1000/minute; empty means none."
+    error = Error("API_RATE_LIMIT is not a rate.", hint=hint, id="subscriptions.E007")
+    assert checks.check_api_rate_limit() == ([error] if is_wrong else [])

@@ -1,0 +1,84 @@
+"""How often an API key may call: one limit for each key over all web processes, counted in Redis.
+
+A sliding window, in one atomic script. Calls signed by a subscription's secret, and those
+without a key in development, are not counted.
+"""
+
+import logging
+import math
+import time
+from functools import lru_cache
+from typing import TYPE_CHECKING
+
+import redis
+from django.conf import settings
+from limits import RateLimitItem, parse
+from limits.storage import RedisStorage
+from limits.strategies import SlidingWindowCounterRateLimiter
+from rest_framework.request import Request
+from rest_framework.throttling import BaseThrottle
+
+from subscriptions.api_keys import ApiKey
+from subscriptions.problems import Problem
+
+if TYPE_CHECKING:
+    from rest_framework.views import APIView
+
+logger = logging.getLogger(__name__)
+
+# A Redis that does not answer within this is left alone for a while, in which no call waits
+# for it and none is refused.
+REDIS_TIMEOUT_SECONDS = 0.25
+REDIS_AWAY_SECONDS = 5.0
+
+_away_until = 0.0
+
+
+class ApiKeyRateLimit(BaseThrottle):
+    """Refuse (429) what a key calls beyond API_RATE_LIMIT."""
+
+    def allow_request(self, request: Request, view: "APIView") -> bool:
+        if settings.API_RATE_LIMIT and isinstance(request.auth, ApiKey):
+            count(request.auth, parse(settings.API_RATE_LIMIT))
+        return True
+
+
+def count(key: ApiKey, limit: RateLimitItem) -> None:
+    """Count one call; raise Problem (429) if it is one too many. While Redis is away, none is."""
+    global _away_until
+    if _away_until:
+        if time.monotonic() < _away_until:
+            return
+        # This call finds out whether Redis is back; the others do not wait for it.
+        _away_until = time.monotonic() + REDIS_AWAY_SECONDS
+    try:
+        if not _limiter(settings.REDIS_URL).hit(limit, str(key.id)):
+            raise _too_many(limit, _limiter(settings.REDIS_URL).get_window_stats(limit, str(key.id)).reset_time)
+        _away_until = 0.0
+    except redis.RedisError as error:
+        _away_until = time.monotonic() + REDIS_AWAY_SECONDS
+        logger.warning("API keys are not limited: Redis is away", extra={"reason": str(error)})
+
+
+def _too_many(limit: RateLimitItem, reset_time: float) -> Problem:
+    """Return the refusal, with the headers of draft-ietf-httpapi-ratelimit-headers."""
+    window = limit.get_expiry()
+    wait = min(max(math.ceil(reset_time - time.time()), 1), window)
+    return Problem(
+        status=429,
+        code="rate_limited",
+        detail=f"This API key is limited to {limit}. Try again later.",
+        headers={
+            "Retry-After": str(wait),
+            "RateLimit-Policy": f'"api-key";q={limit.amount};w={window}',
+            "RateLimit": f'"api-key";r=0;t={wait}',
+        },
+    )
+
+
+@lru_cache(maxsize=1)
+def _limiter(url: str) -> SlidingWindowCounterRateLimiter:
+    pool = redis.ConnectionPool.from_url(
+        url, socket_timeout=REDIS_TIMEOUT_SECONDS, socket_connect_timeout=REDIS_TIMEOUT_SECONDS, retry=None
+    )
+    return SlidingWindowCounterRateLimiter(RedisStorage(url, connection_pool=pool))

@@ -1,0 +1,118 @@
+"""How often an API key may call, also while Redis is away."""
+
+import socket
+import threading
+import time
+
+import pytest
+from django.db import connection
+from django.test import Client
+
+from subscriptions import rate_limits
+from tests.conftest import ingest_body, signed_headers
+from tests.expected import REQUEST_ID, problem
+
+TOO_MANY = problem(429, "rate_limited", "This API key is limited to 3 per 1 hour. Try again later.")
+
+
+@pytest.fixture(autouse=True)
+def limit(settings, monkeypatch):
+    settings.API_RATE_LIMIT = "3/hour"
+    monkeypatch.setattr(rate_limits, "_away_until", 0.0)
+
+
+def statuses(client, count):
+    return [client.get("/subscriptions").status_code for _ in range(count)]
+
+
+def test_it_refuses_what_a_key_calls_beyond_its_limit(make_client):
+    client = make_client()
+    assert statuses(client, 4) == [200, 200, 200, 429]
+    answer = client.get("/subscriptions", headers={"Request-Id": REQUEST_ID})
+    assert answer.json() == TOO_MANY
+    assert answer["Content-Type"] == "application/problem+json"
+    wait = answer["Retry-After"]
+    assert 0 < int(wait) <= 3600
+    assert answer["RateLimit-Policy"] == '"api-key";q=3;w=3600'
+    assert answer["RateLimit"] == f'"api-key";r=0;t={wait}'
+
+
+def test_it_counts_each_key_by_itself(make_client):
+    assert statuses(make_client(), 4) == [200, 200, 200, 429]
+    assert statuses(make_client(), 4) == [200, 200, 200, 429]
+
+
+def test_it_counts_calls_to_everything_together(make_client, make_subscription):
+    client = make_client()
+    path = f"/subscriptions/{make_subscription().id}"
+    answers = [
+        client.get(path),
+        client.post(f"{path}/pause"),
+        client.patch(path, {}, format="json"),
+        client.get(path),
+    ]
+    assert [answer.status_code for answer in answers] == [200, 200, 200, 429]
+
+
+def test_it_changes_nothing_for_a_call_that_it_refuses(make_client, make_subscription):
+    client, subscription = make_client(), make_subscription()
+    statuses(client, 3)
+    assert client.post(f"/subscriptions/{subscription.id}/pause").status_code == 429
+    subscription.refresh_from_db()
+    assert subscription.status == "active"
+
+
+@pytest.mark.django_db(transaction=True)
+def test_it_is_exact_for_many_calls_at_once(make_client):
+    client = make_client()
+    found = []
+
+    def call():
+        found.extend(statuses(client, 1))
+        connection.close()
+
+    threads = [threading.Thread(target=call) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(found) == [200, 200, 200, 429, 429, 429, 429, 429]
+
+
+def test_it_limits_neither_ingest_calls_nor_development(make_subscription, settings):
+    settings.DEBUG = True
+    body = ingest_body(make_subscription().id)
+    client = Client()
+    assert statuses(client, 5) == [200] * 5
+    posted = [client.generic("POST", "/ingest", body, headers=signed_headers(body)).status_code for _ in range(5)]
+    assert posted == [202] * 5
+
+
+def test_it_has_no_limit_where_none_is_set(make_client, settings):
+    settings.API_RATE_LIMIT = ""
+    assert statuses(make_client(), 5) == [200] * 5
+
+
+def test_it_refuses_nobody_while_redis_is_away(make_client, settings):
+    with socket.socket() as nobody:
+        nobody.bind(("127.0.0.1", 0))
+        settings.REDIS_URL = f"redis://127.0.0.1:{nobody.getsockname()[1]}/0"
+        assert statuses(make_client(), 5) == [200] * 5
+
+
+def test_it_waits_once_for_a_redis_that_hangs(make_client, settings):
+    client = make_client()
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        settings.REDIS_URL = f"redis://127.0.0.1:{silent.getsockname()[1]}/0"
+        assert statuses(client, 1) == [200]
+        away_until = rate_limits._away_until
+        assert away_until > time.monotonic()
+        assert statuses(client, 5) == [200] * 5
+        # Nothing was tried again, so that nothing was waited for.
+        assert rate_limits._away_until == away_until
+
+
+def test_it_counts_again_when_redis_is_back(make_client, monkeypatch):
+    monkeypatch.setattr(rate_limits, "_away_until", time.monotonic() - 1)
+    assert statuses(make_client(), 4) == [200, 200, 200, 429]
+    assert rate_limits._away_until == 0.0
