@@ -268,6 +268,9 @@ ORDERED_SKIP_AFTER = env.int("ORDERED_SKIP_AFTER") if env.str("ORDERED_SKIP_AFTE
 # Networks that receivers may be on besides the public ones.
 ALLOWED_NETWORKS = env.list("ALLOWED_NETWORKS", default=["127.0.0.0/8", "::1/128"] if DEBUG else [])
 
+# A file with the certificates of the authorities to trust, in place of those of certifi.
+CA_BUNDLE = env.str("CA_BUNDLE", None)
+
 # Settled requests older than this are purged every day.
 RETENTION_DAYS = env.int("RETENTION_DAYS", 30)
 

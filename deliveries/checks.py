@@ -1,5 +1,6 @@
 """What `manage.py check` says about the settings of deliveries."""
 
+import ssl
 from typing import Any
 
 from django.conf import settings
@@ -46,6 +47,19 @@ def check_times(**kwargs: Any) -> list[CheckMessage]:
             Error("RETRY_SCHEDULE has a delay of less than a second.", hint=hint, id="deliveries.E005")
         )
     return findings
+
+
+@register()
+def check_ca_bundle(**kwargs: Any) -> list[CheckMessage]:
+    """CA_BUNDLE, if it is set, is a file with certificates."""
+    if settings.CA_BUNDLE is None:
+        return []
+    try:
+        ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(settings.CA_BUNDLE)
+    except OSError as error:
+        hint = "Name a file with certificates in PEM, such as /etc/ssl/certs/ca-certificates.crt."
+        return [Error(f"CA_BUNDLE cannot be read: {error}.", hint=hint, id="deliveries.E007")]
+    return []
 
 
 @register(deploy=True)

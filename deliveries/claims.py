@@ -105,7 +105,8 @@ locked AS (
             ARRAY[s.secret, CASE WHEN s.previous_secret_until > statement_timestamp() THEN s.previous_secret END],
             NULL
         ),
-        s.retry_schedule, s.timeout_seconds, s.tenant
+        s.retry_schedule, s.timeout_seconds, s.tenant, s.headers::text, s.secret_headers, s.auth,
+        s.ca_certificates
     FROM candidates
     JOIN subscriptions AS s USING (id)
     WHERE candidates.rate_held_seconds IS NULL

@@ -12,13 +12,13 @@ from datetime import datetime, timedelta
 from django.conf import settings
 from django.db import DataError, IntegrityError, connection
 
-from deliveries import claims, retry, settlements, sql
+from deliveries import calls, claims, retry, settlements, sql
+from deliveries.courier import open_courier
 from deliveries.leases import ClaimedRequest
 from deliveries.outcome import ErrorClass, Outcome
 from deliveries.settlements import Settlement
 from deliveries.slots import Slots
-from deliveries.transport import Call, Transport
-from subscriptions import addresses, signing
+from deliveries.transport import Call
 
 logger = logging.getLogger(__name__)
 attempt_logger = logging.getLogger("deliveries.attempts")
@@ -72,10 +72,7 @@ class Dispatcher:
         self._work_waiting = work_waiting
         self._should_stop = should_stop
         self._keep_alive = keep_alive
-        self._transport = Transport(
-            user_agent=f"webhook-delivery-service/{settings.VERSION}",
-            allowed_networks=addresses.parse_networks(settings.ALLOWED_NETWORKS),
-        )
+        self._transport = open_courier()
         self._slots = Slots(settings.WORKER_CONCURRENCY)
         self._stopped_after: uuid.UUID | None = None
         self._until: uuid.UUID | None = None
@@ -290,26 +287,15 @@ def _ends_within_its_lease(asked_at: float) -> bool:
 
 
 def _call(sent: Sent) -> Call:
-    """Build the call of one attempt: the payload's bytes, both signatures, the documented headers."""
     request = sent.request
-    keys = request.target.signing_keys
-    message_id = str(request.id)
-    timestamp = int(sent.attempted_at.timestamp())
-    standard = signing.sign_standard(keys, message_id=message_id, timestamp=timestamp, body=request.payload)
-    return Call(
+    return calls.build(
+        request.target,
         tag=sent,
-        url=request.target.url,
-        headers=[
-            "Content-Type: application/json",
-            f"webhook-id: {message_id}",
-            f"webhook-timestamp: {timestamp}",
-            f"webhook-signature: {standard}",
-            f"X-Webhook-Signature: {signing.sign_body(keys[0], request.payload)}",
-            f"X-Webhook-Event: {request.event_type}",
-            f"X-Webhook-Attempt: {request.attempt_number}",
-        ],
-        body=request.payload,
-        timeout_seconds=request.target.timeout_seconds,
+        request_id=request.id,
+        event_type=request.event_type,
+        attempt_number=request.attempt_number,
+        payload=request.payload,
+        at=sent.attempted_at,
     )
 
 

@@ -18,7 +18,7 @@ Otherwise the error decides, and a head over the limit is `protocol`.
 import logging
 import socket
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from ipaddress import ip_address
 from typing import Any
 
@@ -28,7 +28,9 @@ from deliveries.answer import Answer
 from deliveries.connections import Connections, Ends
 from deliveries.outcome import ErrorClass, Outcome, error_of_status
 from deliveries.resolver import split_host
+from deliveries.tls import Certificates, hint_of, is_alert
 from subscriptions.addresses import Network, is_allowed_address
+from subscriptions.auth import ClientCredentials
 
 logger = logging.getLogger(__name__)
 
@@ -71,16 +73,25 @@ _ERRORS = {
     pycurl.E_SSL_CACERT_BADFILE: ErrorClass.INTERNAL,
 }
 
+# With certificates of the call's own these are about them: unreadable authorities, and a
+# key that is not the certificate's.
+_CERTIFICATE_ERRORS = (pycurl.E_SSL_CACERT_BADFILE, pycurl.E_BAD_FUNCTION_ARGUMENT)
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Call:
-    """One POST to make. `tag` is the caller's own, to know the call by when it is finished."""
+    """One POST to make. `tag` is the caller's own, to know the call by when it is finished.
+
+    A call with `credentials` needs an access token, which courier.py sees to.
+    """
 
     tag: Any
     url: str
-    headers: list[str]
-    body: bytes
+    headers: list[str] = field(repr=False)
+    body: bytes = field(repr=False)
     timeout_seconds: float
+    certificates: Certificates | None = None
+    credentials: ClientCredentials | None = None
 
     def check(self) -> None:
         """Refuse what could smuggle a line into the request; libcurl would send it as it is."""
@@ -137,6 +148,8 @@ class Handle:
             pycurl.WRITEFUNCTION: self._answer.take_body,
         }.items():
             self.curl.setopt(option, value)
+        # Some builds of libcurl know a folder of authorities, which would be trusted besides.
+        self.curl.unsetopt(pycurl.CAPATH)
 
     def begin(self, call: Call, *, addresses: list[str] | None = None, waited_seconds: float = 0.0) -> None:
         """Prepare for a checked `call`: all that differs from call to call is set here. Raises ValueError.
@@ -154,11 +167,22 @@ class Handle:
             if addresses or self._is_told_addresses:
                 setopt(pycurl.RESOLVE, _resolve_option(call.url, addresses))
                 self._is_told_addresses = bool(addresses)
+            if call.certificates is not None:
+                self._set_certificates(call.certificates)
             setopt(pycurl.FRESH_CONNECT, 0)
         except (pycurl.error, TypeError) as error:
             raise ValueError(f"libcurl refuses this call: {error}") from error
         self.call = call
         self._waited_ms = round(waited_seconds * 1000)
+
+    def _set_certificates(self, certificates: Certificates) -> None:
+        for option, pem in {
+            pycurl.CAINFO_BLOB: certificates.authorities,
+            pycurl.SSLCERT_BLOB: certificates.certificate,
+            pycurl.SSLKEY_BLOB: certificates.private_key,
+        }.items():
+            if pem is not None:
+                self.curl.setopt(option, pem)
 
     def begin_afresh(self) -> None:
         """Prepare for the same call again, on a new connection."""
@@ -169,19 +193,24 @@ class Handle:
         """Forget the call and its answer."""
         if len(self.call.body) > MAX_HELD_BYTES:
             self.curl.setopt(pycurl.POSTFIELDS, b"")
+        if self.call.certificates is not None:
+            for option in (pycurl.CAINFO_BLOB, pycurl.SSLCERT_BLOB, pycurl.SSLKEY_BLOB):
+                self.curl.unsetopt(option)
         del self.call
         self._answer.clear()
         self.is_stale = self._is_sent = self._is_blocked = False
         self._ending = None
         self._opened.clear()
 
-    def outcome(self, code: int) -> Outcome:
-        """Return what the call came to; `code` is libcurl's word for it."""
+    def outcome(self, code: int, message: str = "") -> Outcome:
+        """Return what the call came to; `code` and `message` are libcurl's words for it."""
         getinfo = self.curl.getinfo
         status_code = getinfo(pycurl.RESPONSE_CODE)
         is_new = bool(self._opened)
+        error = self._error(code, status_code, message)
         return Outcome(
-            error=self._error(code, status_code),
+            error=error,
+            hint=hint_of(message) if error == ErrorClass.TLS else None,
             status_code=status_code if status_code >= LOWEST_FINAL_STATUS else None,
             response_ms=self._waited_ms + round(getinfo(pycurl.TOTAL_TIME) * 1000),
             dns_ms=self._waited_ms if is_new else None,
@@ -192,7 +221,7 @@ class Handle:
             response_body=bytes(self._answer.body),
         )
 
-    def _error(self, code: int, status_code: int) -> ErrorClass | None:
+    def _error(self, code: int, status_code: int, message: str) -> ErrorClass | None:
         """Apply the rules at the top of this module."""
         if code == pycurl.E_OPERATION_TIMEDOUT:
             return ErrorClass.TIMEOUT
@@ -202,6 +231,8 @@ class Handle:
             return self._ending
         if self._is_blocked and code == pycurl.E_COULDNT_CONNECT:
             return ErrorClass.BLOCKED_ADDRESS
+        if is_alert(message) or (self.call.certificates is not None and code in _CERTIFICATE_ERRORS):
+            return ErrorClass.TLS
         return _ERRORS.get(code, ErrorClass.PROTOCOL)
 
     def _open_socket(self, purpose: int, address: Any) -> int:

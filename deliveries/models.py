@@ -366,6 +366,8 @@ class DeliveryAttempt(models.Model):
     error = models.CharField(
         max_length=16, blank=True, choices=[(error.value, error.value) for error in ErrorClass]
     )
+    # In words, where more is known than the class of the error says.
+    specific_hint = models.CharField(max_length=500, blank=True, db_default="")
     response_ms = models.PositiveIntegerField(null=True)
     dns_ms = models.PositiveIntegerField(null=True)
     connect_ms = models.PositiveIntegerField(null=True)
@@ -396,7 +398,9 @@ class DeliveryAttempt(models.Model):
     @property
     def hint(self) -> str | None:
         """What the owner of the receiver may do about this outcome, in words."""
-        return None if self.error_class is None else HINTS[self.error_class]
+        if self.error_class is None:
+            return None
+        return self.specific_hint or HINTS[self.error_class]
 
 
 class IdempotencyKey(models.Model):

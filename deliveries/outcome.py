@@ -41,11 +41,13 @@ HINTS = {
 class Outcome:
     """One finished call. Times are in milliseconds; a phase that did not happen is None.
 
-    `error` is None exactly when the receiver answered 2xx. A status may come with an
+    `error` is None exactly when the receiver answered 2xx. `hint` says more than HINTS does,
+    where more is known. A status may come with an
     error all the same: an answer that was begun and not finished in time is a timeout.
     """
 
     error: ErrorClass | None
+    hint: str | None = None
     status_code: int | None = None
     response_ms: int
     dns_ms: int | None = None

@@ -43,23 +43,23 @@ WITH outcome AS MATERIALIZED (
         %(attempted_ats)b::timestamptz[], %(errors)b::text[], %(status_codes)b::int[],
         %(response_mss)b::int[], %(dns_mss)b::int[], %(connect_mss)b::int[], %(tls_mss)b::int[],
         %(first_byte_mss)b::int[], %(response_headers)b::text[], %(response_bodies)b::bytea[],
-        %(delays)b::float[], %(disable_reasons)b::text[]
+        %(delays)b::float[], %(disable_reasons)b::text[], %(hints)b::text[]
     ) AS o (
         attempt_id, request_id, subscription_id, lease_token, attempt_number, trigger, attempted_at, error,
         status_code, response_ms, dns_ms, connect_ms, tls_ms, first_byte_ms, response_headers,
-        response_body, delay, disable_reason
+        response_body, delay, disable_reason, hint
     )
 ),
 logged AS (
     INSERT INTO delivery_attempts AS a (
         id, request_id, subscription_id, attempt_number, trigger, attempted_at, success, error,
         status_code, response_ms, dns_ms, connect_ms, tls_ms, first_byte_ms, response_headers,
-        response_body
+        response_body, specific_hint
     )
     SELECT
         o.attempt_id, o.request_id, o.subscription_id, o.attempt_number, o.trigger, o.attempted_at,
         o.error = '', o.error, o.status_code, o.response_ms, o.dns_ms, o.connect_ms, o.tls_ms,
-        o.first_byte_ms, o.response_headers, o.response_body
+        o.first_byte_ms, o.response_headers, o.response_body, o.hint
     FROM outcome AS o
     WHERE EXISTS (SELECT FROM webhook_requests AS r WHERE r.id = o.request_id)
     ON CONFLICT (request_id, attempt_number) DO UPDATE SET
@@ -67,7 +67,7 @@ logged AS (
         status_code = excluded.status_code, response_ms = excluded.response_ms, dns_ms = excluded.dns_ms,
         connect_ms = excluded.connect_ms, tls_ms = excluded.tls_ms,
         first_byte_ms = excluded.first_byte_ms, response_headers = excluded.response_headers,
-        response_body = excluded.response_body
+        response_body = excluded.response_body, specific_hint = excluded.specific_hint
     WHERE a.error = 'worker_lost'
 ),
 tally AS (
@@ -243,6 +243,7 @@ def _settle_parameters(settlements: Sequence[Settlement]) -> dict[str, object]:
         "response_bodies": [outcome.response_body for outcome in outcomes],
         "delays": [settlement.decision.delay_seconds for settlement in settlements],
         "disable_reasons": [settlement.decision.disable_reason for settlement in settlements],
+        "hints": [outcome.hint or "" for outcome in outcomes],
         "skip_after": settings.ORDERED_SKIP_AFTER,
         "disable_after": settings.DISABLE_AFTER_SECONDS,
         "probe_seconds": PROBE_SECONDS,

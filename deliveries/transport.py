@@ -230,16 +230,15 @@ class Transport:
         queued = 1
         while queued:
             queued, succeeded, failed = self._multi.info_read()
-            ended = [(curl, pycurl.E_OK) for curl in succeeded]
-            ended += [(curl, code) for curl, code, _ in failed]
-            for curl, code in ended:
+            ended = [(curl, pycurl.E_OK, "") for curl in succeeded] + failed
+            for curl, code, message in ended:
                 self._multi.remove_handle(curl)
                 handle = self._running[curl]
                 if handle.is_stale:
                     handle.begin_afresh()
                     self._multi.add_handle(curl)
                 else:
-                    finished.append(Finished(call=handle.call, outcome=handle.outcome(code)))
+                    finished.append(Finished(call=handle.call, outcome=handle.outcome(code, message)))
                     self._release(handle)
         return finished
 

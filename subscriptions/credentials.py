@@ -40,10 +40,13 @@ class Credentials(models.Model):
     @cached_property
     def signing_keys(self) -> list[bytes]:
         """The HMAC keys that sign this subscription's deliveries and verify its ingest calls, newest first."""
-        stored = [self.secret]
-        if self.is_rotating and self.previous_secret is not None:
-            stored.append(self.previous_secret)
-        return [signing.key_of(secrets.decrypt(bytes(each), row_id=self.pk)) for each in stored]
+        return [signing.key_of(secrets.decrypt(stored, row_id=self.pk)) for stored in self.stored_secrets]
+
+    @property
+    def stored_secrets(self) -> list[bytes]:
+        """The secrets that count now, encrypted, newest first."""
+        stored = [self.secret, self.previous_secret] if self.is_rotating else [self.secret]
+        return [bytes(each) for each in stored if each is not None]
 
     def set_secret(self, secret: str) -> None:
         """Encrypt `secret` into this row, unsaved. It cannot be shown again afterwards."""

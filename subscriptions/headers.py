@@ -6,7 +6,7 @@ on its way read it differently. Refusals name the header and never its value.
 """
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 
 MAX_HEADERS = 50
 MAX_NAME_LENGTH = 100
@@ -88,7 +88,7 @@ def check_headers(headers: Mapping[str, object]) -> None:
         raise RefusedHeader(f"The headers have at most {MAX_BYTES} characters together.", name="")
 
 
-def merge(*groups: Mapping[str, str]) -> Iterator[str]:
-    """Yield the header lines of these groups, each name once, in any case: the last one that has it wins."""
+def merged(*groups: Mapping[str, str]) -> dict[str, str]:
+    """Return these headers together, each name once, whatever its case: the last group that has it wins."""
     last = {name.lower(): (name, value) for group in groups for name, value in group.items()}
-    return (f"{name}: {value}" for name, value in last.values())
+    return dict(last.values())

@@ -11,6 +11,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 _DAY = datetime.timedelta(days=1)
+_AGO = datetime.timedelta(days=-3)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,17 +23,17 @@ class Authority:
     bundle: Path
 
 
-def make_authority(folder: Path) -> Authority:
-    name, key = _name("an authority of the tests"), ec.generate_private_key(ec.SECP256R1())
+def make_authority(folder: Path, name: str = "an authority of the tests") -> Authority:
+    subject, key = _name(name), ec.generate_private_key(ec.SECP256R1())
     certificate = (
-        _builder(name, name, key, lifetime=_DAY)
+        _builder(subject, subject, key, begins_in=_AGO, lifetime=_DAY)
         .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
         .add_extension(_key_usage(), critical=True)
         .sign(key, hashes.SHA256())
     )
     bundle = folder / "authority.pem"
     bundle.write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
-    return Authority(name=name, key=key, bundle=bundle)
+    return Authority(name=subject, key=key, bundle=bundle)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,13 +45,17 @@ class Pair:
 
 
 def make_pair(
-    authority: Authority | None, *, host: str = "localhost", lifetime: datetime.timedelta = _DAY
+    authority: Authority | None,
+    *,
+    host: str = "localhost",
+    begins_in: datetime.timedelta = _AGO,
+    lifetime: datetime.timedelta = _DAY,
 ) -> Pair:
     """Make a certificate for `host`; without an authority it is self-signed. A negative lifetime is over."""
     key = ec.generate_private_key(ec.SECP256R1())
     issuer = _name(host) if authority is None else authority.name
     certificate = (
-        _builder(_name(host), issuer, key, lifetime=lifetime)
+        _builder(_name(host), issuer, key, begins_in=begins_in, lifetime=lifetime)
         .add_extension(x509.SubjectAlternativeName([x509.DNSName(host)]), critical=False)
         .sign(key if authority is None else authority.key, hashes.SHA256())
     )
@@ -61,10 +66,15 @@ def make_pair(
 
 
 def server_context(
-    folder: Path, authority: Authority | None, *, host: str = "localhost", lifetime: datetime.timedelta = _DAY
+    folder: Path,
+    authority: Authority | None,
+    *,
+    host: str = "localhost",
+    begins_in: datetime.timedelta = _AGO,
+    lifetime: datetime.timedelta = _DAY,
 ) -> ssl.SSLContext:
     """Return what a server for `host` needs, with the certificate of `make_pair`."""
-    pair = make_pair(authority, host=host, lifetime=lifetime)
+    pair = make_pair(authority, host=host, begins_in=begins_in, lifetime=lifetime)
     path = folder / "server.pem"
     path.write_text(pair.private_key + pair.certificate)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
@@ -73,7 +83,12 @@ def server_context(
 
 
 def _builder(
-    subject: x509.Name, issuer: x509.Name, key: ec.EllipticCurvePrivateKey, *, lifetime: datetime.timedelta
+    subject: x509.Name,
+    issuer: x509.Name,
+    key: ec.EllipticCurvePrivateKey,
+    *,
+    begins_in: datetime.timedelta,
+    lifetime: datetime.timedelta,
 ) -> x509.CertificateBuilder:
     now = datetime.datetime.now(datetime.UTC)
     return (
@@ -82,7 +97,7 @@ def _builder(
         .issuer_name(issuer)
         .public_key(key.public_key())
         .serial_number(x509.random_serial_number())
-        .not_valid_before(now - 3 * _DAY)
+        .not_valid_before(now + begins_in)
         .not_valid_after(now + lifetime)
     )
 

@@ -127,9 +127,24 @@ class Listener:
     def _serve(self, stream: socket.socket, number: int) -> None:
         with contextlib.suppress(OSError, EOFError), stream:
             if self._context is not None:
-                stream = self._context.wrap_socket(stream, server_side=True)
+                stream = _shake_hands(self._context, stream)
             with stream:
                 self._behaviour(Connection(self, stream, number))
+
+
+def _shake_hands(context: ssl.SSLContext, stream: socket.socket) -> ssl.SSLSocket:
+    """Begin TLS; when that fails, linger as web servers do, so that the caller gets to read the alert."""
+    connection = context.wrap_socket(stream, server_side=True, do_handshake_on_connect=False)
+    try:
+        connection.do_handshake()
+    except ssl.SSLError:
+        plain = socket.socket(fileno=connection.detach())
+        with plain:
+            plain.shutdown(socket.SHUT_WR)
+            while plain.recv(65_536):
+                pass
+        raise
+    return connection
 
 
 @contextlib.contextmanager

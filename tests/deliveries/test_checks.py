@@ -1,5 +1,6 @@
 from pathlib import Path
 
+import certifi
 import pytest
 import redis
 from django.core.checks import Warning as CheckWarning
@@ -87,3 +88,18 @@ def test_it_only_mentions_that_redis_is_away(settings, monkeypatch):
     settings.REDIS_URL = "redis://127.0.0.1:1/0"
     findings = run_checks(include_deployment_checks=True)
     assert ("deliveries.I001", 20) in [(finding.id, finding.level) for finding in findings]
+
+
+def test_it_takes_a_bundle_of_authorities(settings):
+    settings.CA_BUNDLE = certifi.where()
+    assert checks.check_ca_bundle() == []
+
+
+@pytest.mark.parametrize("text", [None, "", "nonsense"])
+def test_it_refuses_a_bundle_without_certificates(settings, tmp_path, text):
+    settings.CA_BUNDLE = str(tmp_path / "bundle.pem")
+    if text is not None:
+        (tmp_path / "bundle.pem").write_text(text)
+    [finding] = checks.check_ca_bundle()
+    assert finding.id == "deliveries.E007"
+    assert finding.msg.startswith("CA_BUNDLE cannot be read: ")

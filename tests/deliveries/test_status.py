@@ -136,6 +136,13 @@ def test_it_says_of_every_error_what_may_be_done(get, make_subscription, make_re
     assert (attempt["error"], attempt["hint"]) == (error.value, HINTS[error])
 
 
+def test_it_says_more_of_an_error_where_more_is_known(get, make_subscription, make_request, make_attempt):
+    request = make_request(make_subscription())
+    make_attempt(request, success=False, status_code=None, error="tls", specific_hint="It has expired.")
+    [attempt] = get(f"/status/request/{request.id}").json()["attempts"]
+    assert (attempt["error"], attempt["hint"]) == ("tls", "It has expired.")
+
+
 @pytest.mark.parametrize("status", ["delivered", "failed", "canceled", "skipped"])
 def test_it_shows_how_a_request_ended(get, make_subscription, make_request, settle, status):
     request = settle(make_request(make_subscription()), status)

@@ -1,7 +1,6 @@
 """Calls over real sockets to receivers of every kind; see handle.py for the rules."""
 
 import contextlib
-import datetime
 import gc
 import gzip
 import itertools
@@ -19,59 +18,30 @@ import pycurl
 import pytest
 
 from deliveries.answer import MAX_HEADER_BYTES, MAX_RESPONSE_BYTES
-from deliveries.outcome import ErrorClass, Outcome
+from deliveries.outcome import ErrorClass
 from deliveries.resolver import Resolver
 from deliveries.transport import Call, Transport
-from subscriptions.addresses import parse_networks
-from tests import certificates
 from tests.deliveries import hostile
-from tests.deliveries.hostile import Behaviour, Connection, Listener, listening
+from tests.deliveries.calling import (
+    CALL_FROM_A_FRESH_PROCESS,
+    LONG_SECONDS,
+    ROOT,
+    a_call,
+    make_transport,
+    outcome,
+    outcomes,
+    url_of,
+)
+from tests.deliveries.hostile import Behaviour, Connection, listening
 
-ROOT = Path(__file__).parents[2]
-
-# The limit of calls that are meant to run out of time, and of those that are not.
+# The limit of calls that are meant to run out of time.
 SHORT_SECONDS = 0.6
-LONG_SECONDS = 10.0
-
-
-def make_transport(
-    networks: str = "127.0.0.0/8 ::1/128", ca_bundle: Path | None = None, resolver: Resolver | None = None
-) -> Transport:
-    return Transport(
-        resolver=resolver,
-        user_agent="tests",
-        allowed_networks=parse_networks(networks.split()),
-        ca_bundle=None if ca_bundle is None else str(ca_bundle),
-    )
 
 
 @pytest.fixture
 def transport() -> Iterator[Transport]:
     with contextlib.closing(make_transport()) as transport:
         yield transport
-
-
-def a_call(url: str, *, tag: str = "", body: bytes = b'{"n": 1}', seconds: float = LONG_SECONDS) -> Call:
-    headers = ["Content-Type: application/json", f"X-Tag: {tag}"]
-    return Call(tag=tag, url=url, headers=headers, body=body, timeout_seconds=seconds)
-
-
-def outcomes(transport: Transport, *calls: Call) -> dict[str, Outcome]:
-    """Make the calls side by side and return what came of each, by its tag."""
-    for call in calls:
-        transport.send(call)
-    finished = []
-    while transport.in_flight:
-        finished += transport.wait(0.1)
-    return {one.call.tag: one.outcome for one in finished}
-
-
-def outcome(transport: Transport, url: str, *, body: bytes = b"{}", seconds: float = LONG_SECONDS) -> Outcome:
-    return outcomes(transport, a_call(url, body=body, seconds=seconds))[""]
-
-
-def url_of(listener: Listener, host: str = "127.0.0.1", scheme: str = "http") -> str:
-    return f"{scheme}://{host}:{listener.port}/hook"
 
 
 def head(status: str, *lines: str) -> bytes:
@@ -335,17 +305,6 @@ def test_a_body_is_sent_byte_for_byte(transport: Transport) -> None:
 
 # The environment
 
-CALL_FROM_A_FRESH_PROCESS = """
-import sys
-from deliveries.transport import Call, Transport
-from subscriptions.addresses import parse_networks
-transport = Transport(user_agent="tests", allowed_networks=parse_networks(["127.0.0.0/8"]))
-transport.send(Call(tag=None, url=sys.argv[1], headers=[], body=b"{}", timeout_seconds=10))
-while transport.in_flight:
-    for finished in transport.wait(0.1):
-        print(finished.outcome.error)
-"""
-
 
 def test_the_environment_has_no_say(tmp_path: Path) -> None:
     for name in (".netrc", "_netrc", ".curlrc"):
@@ -368,55 +327,6 @@ def test_the_environment_has_no_say(tmp_path: Path) -> None:
         assert (process.stdout, process.stderr) == ("None\n", "")
         assert proxy.connections == 0
     assert b"authorization" not in listener.requests[0].lower()
-
-
-# TLS
-
-
-@pytest.fixture
-def authority(tmp_path: Path) -> certificates.Authority:
-    return certificates.make_authority(tmp_path)
-
-
-def test_a_trusted_certificate_is_accepted_and_the_name_is_told(
-    tmp_path: Path, authority: certificates.Authority
-) -> None:
-    context = certificates.server_context(tmp_path, authority)
-    asked_for = []
-    context.sni_callback = lambda connection, name, context: asked_for.append(name)
-    with (
-        listening(hostile.answers(hostile.OK), context=context) as listener,
-        contextlib.closing(make_transport(ca_bundle=authority.bundle)) as transport,
-    ):
-        results = [outcome(transport, url_of(listener, "localhost", "https")) for _ in range(3)]
-        assert [result.error for result in results] == [None] * 3
-        assert listener.connections == 1
-    assert asked_for == ["localhost"]
-    assert results[0].tls_ms is not None
-    assert results[1].tls_ms is None
-
-
-@pytest.mark.parametrize("fault", ["expired", "self-signed", "for another name", "by an unknown authority"])
-def test_a_certificate_is_refused_that_is(fault: str, tmp_path: Path, authority: certificates.Authority) -> None:
-    context = certificates.server_context(
-        tmp_path,
-        None if fault == "self-signed" else authority,
-        host="elsewhere.example" if fault == "for another name" else "localhost",
-        lifetime=datetime.timedelta(days=-1 if fault == "expired" else 1),
-    )
-    bundle = None if fault == "by an unknown authority" else authority.bundle
-    with (
-        listening(hostile.answers(hostile.OK), context=context) as listener,
-        contextlib.closing(make_transport(ca_bundle=bundle)) as transport,
-    ):
-        result = outcome(transport, url_of(listener, "localhost", "https"))
-    assert result.error == ErrorClass.TLS
-    assert listener.requests == []
-
-
-def test_a_receiver_without_tls_is_a_tls_failure_when_called_with_it(transport: Transport) -> None:
-    with listening(lambda connection: connection.send(hostile.OK)) as listener:
-        assert outcome(transport, url_of(listener, scheme="https")).error == ErrorClass.TLS
 
 
 # Keep-alive

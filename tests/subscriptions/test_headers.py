@@ -15,7 +15,7 @@ from subscriptions.headers import (
     check_header,
     check_headers,
     is_reserved,
-    merge,
+    merged,
 )
 
 TOKEN_CHARACTERS = string.ascii_letters + string.digits + "!#$%&'*+-.^_`|~"
@@ -128,5 +128,5 @@ def test_a_refusal_does_not_repeat_the_value():
 
 
 def test_the_last_group_wins_whatever_the_case():
-    merged = merge({"X-A": "1", "X-B": "2"}, {"x-a": "3"}, {"X-C": "4", "X-a": "5"})
-    assert list(merged) == ["X-a: 5", "X-B: 2", "X-C: 4"]
+    groups = [{"X-A": "1", "X-B": "2"}, {"x-a": "3"}, {"X-C": "4", "X-a": "5"}]
+    assert merged(*groups) == {"X-a": "5", "X-B": "2", "X-C": "4"}
