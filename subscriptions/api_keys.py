@@ -5,10 +5,12 @@ import secrets as random
 from collections.abc import Sequence
 from datetime import timedelta
 from hashlib import sha256
+from typing import Self
 
 from django.contrib.postgres.fields import ArrayField
 from django.db import models
 from django.db.models.functions import Now
+from django.utils import timezone
 
 from subscriptions.ids import new_id
 
@@ -33,6 +35,11 @@ class ApiKeyQuerySet(models.QuerySet["ApiKey"]):
         )
         return key, text
 
+    def usable(self) -> Self:
+        """Leave out the keys that are revoked, and those that are expired by the database's clock."""
+        unexpired = models.Q(expires_at=None) | models.Q(expires_at__gt=Now())
+        return self.filter(unexpired, revoked_at=None)
+
     def authenticate(self, text: str) -> "ApiKey | None":
         """Return the usable key whose text this is, or None.
 
@@ -41,8 +48,7 @@ class ApiKeyQuerySet(models.QuerySet["ApiKey"]):
         """
         # PostgreSQL takes no NUL in a text; no key has one either.
         prefix = text.removeprefix(ApiKey.PREFIX).partition("_")[0].replace("\0", "")
-        usable = models.Q(expires_at=None) | models.Q(expires_at__gt=Now())
-        key = self.filter(usable, prefix=prefix, revoked_at=None).first()
+        key = self.usable().filter(prefix=prefix).first()
         expected = bytes(32) if key is None else bytes(key.digest)
         return key if hmac.compare_digest(expected, ApiKey.digest_of(text)) else None
 
@@ -89,6 +95,16 @@ class ApiKey(models.Model):
     @staticmethod
     def digest_of(text: str) -> bytes:
         return sha256(text.encode("utf-8", "surrogateescape")).digest()
+
+    @property
+    def state(self) -> str:
+        """Whether the key can be used and until when, in words, by the clock of this host."""
+        if self.revoked_at is not None:
+            return f"revoked {self.revoked_at:%Y-%m-%d %H:%M}"
+        if self.expires_at is None:
+            return "valid"
+        verb = "expired" if self.expires_at <= timezone.now() else "expires"
+        return f"{verb} {self.expires_at:%Y-%m-%d %H:%M}"
 
     def has_scope(self, scope: str) -> bool:
         return scope in self.scopes

@@ -3,7 +3,9 @@ from datetime import timedelta
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandParser
+from django.db import transaction
 
+from subscriptions import audit
 from subscriptions.api_keys import ApiKey
 
 MAX_TEXT_LENGTH = 255
@@ -56,8 +58,10 @@ class Command(BaseCommand):
 
     def handle(self, *args: Any, **options: Any) -> None:
         scopes = list(dict.fromkeys(options["scope"]))
-        key, key_text = ApiKey.objects.create_key(
-            options["name"], scopes, tenant=options["tenant"], valid_for=options["expires_in_days"]
-        )
+        with transaction.atomic():
+            key, key_text = ApiKey.objects.create_key(
+                options["name"], scopes, tenant=options["tenant"], valid_for=options["expires_in_days"]
+            )
+            audit.record(audit.command_actor(), "create", kind="API key", object_id=key.id)
         self.stdout.write(f"Created API key {key}. It is shown only now:")
         self.stdout.write(key_text)
