@@ -10,23 +10,12 @@ from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.urls import reverse
 
 from deliveries import operations
-from deliveries.history_admin import (
-    NOTHING,
-    AttemptedFilter,
-    ErrorFilter,
-    HistoryAdmin,
-    PayloadAdmin,
-    PublishedFilter,
-    ReceivedFilter,
-    link,
-    parse_id,
-    preformatted,
-    shown_time,
-)
+from deliveries.history_admin import AttemptedFilter, ErrorFilter, PayloadAdmin, PublishedFilter, ReceivedFilter
 from deliveries.models import DeliveryAttempt, Event, Trigger, WebhookRequest, WebhookRequestQuerySet
 from deliveries.operations import Selection
-from subscriptions.admin import confirmation_page, log_action
+from subscriptions.audited_admin import confirmation_page, perform
 from subscriptions.models import Subscription
+from subscriptions.read_only_admin import NOTHING, ReadOnlyAdmin, link, parse_id, preformatted, shown_time
 from subscriptions.visible import visible
 
 # Requests replayed by one action: they are one batch, and each is a field of a form. For
@@ -103,7 +92,7 @@ class WebhookRequestAdmin(PayloadAdmin):
     list_select_related = ("subscription",)
     list_filter = ("status", ErrorFilter, ReceivedFilter)
     search_help_text = "The id of a request or a subscription, a whole event type, or how a target URL begins."
-    actions = ("replay",)
+    actions = ("replay", "cancel")
     inlines = (AttemptInline,)
     fieldsets = (
         (None, {"fields": ("id", "subscription_link", "target_url", "event_link", "event_type", "received_at")}),
@@ -176,10 +165,31 @@ class WebhookRequestAdmin(PayloadAdmin):
             return self._back_to(ids)
         if "confirmed" not in request.POST:
             return self._ask_before_replay(request, ids, len(settled))
-        replayed = operations.replay(Selection(ids=ids))
-        log_action(request, settled, "Replayed.")
+        chosen = WebhookRequest.objects.filter(id__in=[row.id for row in settled])
+        replayed = perform(request, "replay", chosen, operation=lambda _: operations.replay(Selection(ids=ids)))
         self.message_user(request, f"{in_words(replayed)} delivered again.", messages.SUCCESS)
         return self._back_to(ids)
+
+    def has_cancel_permission(self, request: HttpRequest) -> bool:
+        return self.has_view_permission(request) and request.user.has_perm("deliveries.cancel_webhookrequest")
+
+    @admin.action(description="Cancel selected %(verbose_name_plural)s", permissions=["cancel"])
+    def cancel(self, request: HttpRequest, queryset: WebhookRequestQuerySet) -> HttpResponse | None:
+        """End pending requests untried, once it is confirmed."""
+        pending = queryset.filter(status=WebhookRequest.Status.PENDING).order_by("id")
+        ids = list(pending.values_list("id", flat=True)[: REPLAY_LIMIT + 1])
+        if not ids or len(ids) > REPLAY_LIMIT:
+            refusal = f"More than {REPLAY_LIMIT} requests are selected." if ids else "None of these is pending."
+            self.message_user(request, refusal, messages.ERROR)
+            return None
+        if "confirmed" not in request.POST:
+            sentence = f"{in_words(len(ids))} canceled: not tried again, unless it is replayed."
+            return confirmation_page(
+                self, request, title="Cancel?", sentences=[sentence], action="cancel", ids=ids, button="Cancel"
+            )
+        canceled = perform(request, "cancel", pending, operation=cancel_by_hand)
+        self.message_user(request, f"Canceled {canceled} request{'' if canceled == 1 else 's'}.")
+        return None
 
     def _ask_before_replay(self, request: HttpRequest, ids: Sequence[UUID], settled: int) -> HttpResponse:
         pending = len(ids) - settled
@@ -240,7 +250,7 @@ class WebhookRequestAdmin(PayloadAdmin):
 
 
 @admin.register(DeliveryAttempt)
-class DeliveryAttemptAdmin(HintMixin, HistoryAdmin):
+class DeliveryAttemptAdmin(HintMixin, ReadOnlyAdmin):
     list_display = (
         "attempted_at",
         "request_link",
@@ -284,6 +294,10 @@ class DeliveryAttemptAdmin(HintMixin, HistoryAdmin):
     @admin.display(description="body")
     def readable_body(self, attempt: DeliveryAttempt) -> str:
         return preformatted(bytes(attempt.response_body).decode("utf-8", "replace"))
+
+
+def cancel_by_hand(requests: WebhookRequestQuerySet) -> int:
+    return requests.cancel("canceled by an operator")
 
 
 def in_words(count: int) -> str:

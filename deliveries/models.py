@@ -227,7 +227,10 @@ class WebhookRequest(models.Model):
     class Meta:
         db_table = "webhook_requests"
         ordering = ("-id",)
-        permissions = (("replay_webhookrequest", "Can replay webhook request"),)
+        permissions = (
+            ("replay_webhookrequest", "Can replay webhook request"),
+            ("cancel_webhookrequest", "Can cancel webhook request"),
+        )
         indexes = (
             # The claim (deliveries/claims.py): which subscriptions have something due, and what.
             # The id puts those that came in the same instant in the order of receipt.

@@ -1,22 +1,18 @@
-"""The operator's pages for subscriptions and API keys, and what all our pages share."""
+"""The operator's pages for subscriptions and API keys."""
 
-from collections.abc import Iterable, Sequence
-from typing import Any, cast
-from uuid import UUID
+from collections.abc import Callable
+from typing import Any
 
 from django import forms
 from django.contrib import admin, messages
-from django.contrib.admin.models import CHANGE, LogEntry
-from django.contrib.auth.models import User
 from django.contrib.postgres.forms import SimpleArrayField
-from django.db.models import Model
 from django.http import HttpRequest, HttpResponse
-from django.template.response import TemplateResponse
 from django.utils.html import format_html
 from rest_framework import serializers
 
 from subscriptions import secrets
 from subscriptions.api_keys import ApiKey, ApiKeyQuerySet
+from subscriptions.audited_admin import AuditedAdmin, confirmation_page, perform
 from subscriptions.event_types import MAX_LENGTH
 from subscriptions.fields import AuthField, CertificatesField, FilterField, HeadersField
 from subscriptions.models import (
@@ -28,37 +24,6 @@ from subscriptions.models import (
 )
 from subscriptions.validation import validate_event_type_pattern, validate_secret
 from subscriptions.visible import visible
-
-
-def confirmation_page(
-    model_admin: admin.ModelAdmin,
-    request: HttpRequest,
-    *,
-    title: str,
-    sentences: Sequence[str],
-    action: str,
-    ids: Iterable[UUID],
-    button: str,
-) -> HttpResponse:
-    """Ask before an action; its button posts the same action again, with `confirmed`, for these ids."""
-    context = {
-        **model_admin.admin_site.each_context(request),
-        "opts": model_admin.opts,
-        "title": title,
-        "sentences": sentences,
-        "action": action,
-        "ids": ids,
-        "button": button,
-    }
-    return TemplateResponse(request, "admin/confirm_action.html", context)
-
-
-def log_action(request: HttpRequest, rows: Iterable[Model], message: str) -> None:
-    """Leave in the history of each row who did what."""
-    LogEntry.objects.log_actions(
-        user_id=cast(User, request.user).pk, queryset=rows, action_flag=CHANGE, change_message=message
-    )
-
 
 WIDE = {"class": "vLargeTextField"}
 SECRET_TEXT = forms.Textarea(attrs=WIDE | {"rows": 3, "autocomplete": "off"})
@@ -152,7 +117,7 @@ class NewSubscriptionForm(SubscriptionForm):
 
 
 @admin.register(Subscription)
-class SubscriptionAdmin(admin.ModelAdmin):
+class SubscriptionAdmin(AuditedAdmin):
     form = SubscriptionForm
     list_display = ("shown_target_url", "shown_tenant", "status", "circuit", "shown_event_types", "created_at")
     list_filter = ("status",)
@@ -256,39 +221,55 @@ class SubscriptionAdmin(admin.ModelAdmin):
     def shown_event_types(self, subscription: Subscription) -> str:
         return ", ".join(subscription.event_types) or "every event"
 
-    @admin.action(description="Pause selected %(verbose_name_plural)s", permissions=["change"])
-    def pause(self, request: HttpRequest, queryset: SubscriptionQuerySet) -> None:
-        self._report(request, queryset, "Paused", queryset.pause())
+    def has_operate_permission(self, request: HttpRequest) -> bool:
+        may_operate = request.user.has_perm("subscriptions.operate_subscription")
+        return may_operate and self.has_view_permission(request)
 
-    @admin.action(description="Resume selected %(verbose_name_plural)s", permissions=["change"])
+    @admin.action(description="Pause selected %(verbose_name_plural)s", permissions=["operate"])
+    def pause(self, request: HttpRequest, queryset: SubscriptionQuerySet) -> None:
+        self._move(request, queryset, "pause", "Paused", operation=SubscriptionQuerySet.pause)
+
+    @admin.action(description="Resume selected %(verbose_name_plural)s", permissions=["operate"])
     def resume(self, request: HttpRequest, queryset: SubscriptionQuerySet) -> None:
-        self._report(request, queryset, "Resumed", queryset.resume())
+        self._move(request, queryset, "resume", "Resumed", operation=SubscriptionQuerySet.resume)
 
     @admin.action(description="Disable selected %(verbose_name_plural)s", permissions=["change"])
     def disable(self, request: HttpRequest, queryset: SubscriptionQuerySet) -> None:
-        self._report(request, queryset, "Disabled", queryset.disable("disabled by an operator"))
+        def disable(rows: SubscriptionQuerySet) -> int:
+            return rows.disable("disabled by an operator")
+
+        self._move(request, queryset, "disable", "Disabled", operation=disable)
 
     @admin.action(description="Enable selected %(verbose_name_plural)s", permissions=["change"])
     def enable(self, request: HttpRequest, queryset: SubscriptionQuerySet) -> None:
-        self._report(request, queryset, "Enabled", queryset.enable())
+        self._move(request, queryset, "enable", "Enabled", operation=SubscriptionQuerySet.enable)
 
-    @admin.action(description="Open the circuit of selected %(verbose_name_plural)s", permissions=["change"])
+    @admin.action(description="Open the circuit of selected %(verbose_name_plural)s", permissions=["operate"])
     def open_circuit(self, request: HttpRequest, queryset: SubscriptionQuerySet) -> None:
-        self._report(request, queryset, "Opened the circuit of", queryset.open_circuit())
+        verb = "Opened the circuit of"
+        self._move(request, queryset, "open circuit", verb, operation=SubscriptionQuerySet.open_circuit)
 
-    @admin.action(description="Close the circuit of selected %(verbose_name_plural)s", permissions=["change"])
+    @admin.action(description="Close the circuit of selected %(verbose_name_plural)s", permissions=["operate"])
     def close_circuit(self, request: HttpRequest, queryset: SubscriptionQuerySet) -> None:
-        # Its own filter would no longer find them once they are closed.
-        chosen = Subscription.objects.filter(id__in=list(queryset.values_list("id", flat=True)))
-        self._report(request, chosen, "Closed the circuit of", chosen.close_circuit())
+        verb = "Closed the circuit of"
+        self._move(request, queryset, "close circuit", verb, operation=SubscriptionQuerySet.close_circuit)
 
-    def _report(self, request: HttpRequest, selected: SubscriptionQuerySet, verb: str, changed: int) -> None:
-        log_action(request, selected, f"{verb} this subscription, with others selected or alone.")
-        self.message_user(request, f"{verb} {changed} of {selected.count()} selected subscriptions.")
+    def _move(
+        self,
+        request: HttpRequest,
+        selected: SubscriptionQuerySet,
+        action: str,
+        verb: str,
+        *,
+        operation: Callable[[SubscriptionQuerySet], int],
+    ) -> None:
+        count = selected.count()
+        changed = perform(request, action, selected.existing(), operation=operation)
+        self.message_user(request, f"{verb} {changed} of {count} selected subscriptions.")
 
 
 @admin.register(ApiKey)
-class ApiKeyAdmin(admin.ModelAdmin):
+class ApiKeyAdmin(AuditedAdmin):
     """Keys are made by `manage.py create_api_key`, which shows them once; here they are seen and revoked."""
 
     list_display = ("name", "prefix", "shown_scopes", "tenant", "expires_at", "last_used_at", "revoked_at")
@@ -332,7 +313,6 @@ class ApiKeyAdmin(admin.ModelAdmin):
                 ids=[key.id for key in keys],
                 button="Revoke",
             )
-        revoked = queryset.revoke()
-        log_action(request, keys, "Revoked.")
+        revoked = perform(request, "revoke", queryset, operation=ApiKeyQuerySet.revoke)
         self.message_user(request, f"Revoked {revoked} API key{'' if revoked == 1 else 's'}.")
         return None

@@ -18,6 +18,6 @@ class ConsoleConfig(admin.AdminConfig):
 
     def ready(self) -> None:
         super().ready()
-        from subscriptions import people_admin
+        from subscriptions import audit_admin, people_admin  # noqa: F401 - importing registers its page
 
         people_admin.replace_what_libraries_registered()

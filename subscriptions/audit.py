@@ -149,7 +149,12 @@ def snapshot(row: models.Model) -> dict[str, Any]:
     """Return what a row holds, by field, as far as it was loaded and people may change it."""
     fields = [field for field in row._meta.concrete_fields if field.name not in BOOKKEEPING]  # noqa: SLF001
     loaded = [field for field in fields if field.attname not in row.get_deferred_fields()]
-    return {field.name: _hidden(field, getattr(row, field.attname)) for field in loaded}
+    related = {field.name: _names(row, field) for field in row._meta.many_to_many}  # noqa: SLF001
+    return {field.name: _hidden(field, getattr(row, field.attname)) for field in loaded} | related
+
+
+def _names(row: models.Model, field: Any) -> list[str]:
+    return sorted(str(related) for related in getattr(row, field.name).all())
 
 
 def _hidden(field: models.Field, value: Any) -> Any:

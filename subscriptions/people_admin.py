@@ -5,12 +5,15 @@ from typing import Any
 from django.contrib import admin
 from django.contrib.auth.admin import UserAdmin
 from django.contrib.auth.models import Group, User
-from django.http import HttpRequest
+from django.db import transaction
+from django.http import HttpRequest, HttpResponse
 from django_otp.plugins.otp_static.models import StaticDevice
 from django_otp.plugins.otp_totp.models import TOTPDevice
 
+from subscriptions.audited_admin import AuditedAdmin
 
-class PersonAdmin(UserAdmin):
+
+class PersonAdmin(AuditedAdmin, UserAdmin):
     """What somebody may do is said by the roles; only superusers touch superusers."""
 
     list_display = ("username", "email", "is_active", "is_staff", "is_superuser", "last_login")
@@ -24,14 +27,15 @@ class PersonAdmin(UserAdmin):
         ("Dates", {"fields": ("last_login", "date_joined")}),
     )
 
-    def get_readonly_fields(self, request: HttpRequest, obj: User | None = None) -> Any:
-        return self.readonly_fields
-
     def get_fieldsets(self, request: HttpRequest, obj: User | None = None) -> Any:
         fieldsets = super().get_fieldsets(request, obj)
         if obj is None or not request.user.is_superuser:
             return fieldsets
         return (*fieldsets, ("Superuser", {"fields": ("is_superuser",)}))
+
+    def user_change_password(self, request: HttpRequest, id: str, form_url: str = "") -> HttpResponse:
+        with transaction.atomic():
+            return super().user_change_password(request, id, form_url)
 
     def has_change_permission(self, request: HttpRequest, obj: User | None = None) -> bool:
         if obj is not None and obj.is_superuser and not request.user.is_superuser:

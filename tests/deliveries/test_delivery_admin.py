@@ -6,7 +6,6 @@ from uuid import UUID
 
 import psycopg
 import pytest
-from django.contrib.admin.models import LogEntry
 from django.contrib.auth.models import User
 from django.db import connection
 from django.test import Client
@@ -16,6 +15,8 @@ from django.utils import timezone
 
 from deliveries import admin, history_admin, operations
 from deliveries.models import DeliveryAttempt, Event, WebhookRequest
+from subscriptions import read_only_admin
+from subscriptions.audit import AuditEntry
 from subscriptions.ids import lowest_id_at
 from subscriptions.models import new_id
 from tests.receiver import Answer
@@ -242,7 +243,7 @@ def test_it_counts_no_facets(operator, url):
 
 
 def test_it_lists_only_the_newest_of_a_huge_table(operator, make_event, monkeypatch):
-    monkeypatch.setattr(history_admin, "COUNT_LIMIT", 2)
+    monkeypatch.setattr(read_only_admin, "COUNT_LIMIT", 2)
     events = [make_event() for _ in range(3)]
     response = operator.get(EVENTS)
     assert "The newest 2 are listed." in response.content.decode()
@@ -251,7 +252,7 @@ def test_it_lists_only_the_newest_of_a_huge_table(operator, make_event, monkeypa
 
 
 def test_it_gives_up_on_a_search_that_takes_too_long(operator, monkeypatch):
-    monkeypatch.setattr(history_admin, "LIST_TIMEOUT_MS", 50)
+    monkeypatch.setattr(read_only_admin, "LIST_TIMEOUT_MS", 50)
     with psycopg.connect(**connection.get_connection_params() | {"cursor_factory": None}) as other:
         other.execute("LOCK TABLE webhook_requests IN ACCESS EXCLUSIVE MODE")
         response = operator.get(REQUESTS, {"error": "dns"})
@@ -300,7 +301,7 @@ def test_it_says_why_a_request_is_held_and_when_it_is_due(operator, make_subscri
     ],
 )
 def test_it_formats_json_and_shows_anything_else_as_text(payload, formatted):
-    assert history_admin.preformatted(history_admin.readable(payload)) == (
+    assert read_only_admin.preformatted(history_admin.readable(payload)) == (
         f"<pre>{formatted}</pre>".replace('"', "&quot;")
     )
 
@@ -364,7 +365,9 @@ def test_it_replays_a_request_once_that_is_confirmed(
         ("initial", False),
         ("replay", True),
     ]
-    assert LogEntry.objects.get().change_message == "Replayed."
+    entry = AuditEntry.objects.get(action="replay")
+    assert (entry.actor, entry.object_kind, entry.object_id) == ("operator", "webhook request", str(request.id))
+    assert (entry.before["status"], entry.after["status"]) == ("failed", "pending")
 
 
 def test_it_says_how_many_of_the_selected_will_be_replayed(
@@ -400,7 +403,7 @@ def test_it_refuses_to_replay_a_pending_request(operator, make_subscription, mak
     ]
     request.refresh_from_db()
     assert request.trigger == "initial"
-    assert LogEntry.objects.count() == 0
+    assert AuditEntry.objects.filter(action="replay").count() == 0
 
 
 def test_it_replays_nothing_when_the_selected_requests_are_gone(operator, make_subscription, make_settled):
@@ -444,6 +447,34 @@ def test_it_replays_nothing_on_a_get_or_without_a_csrf_token(operator, make_subs
     assert strict.post(REQUESTS, data).status_code == 403
     request.refresh_from_db()
     assert request.status == "failed"
+
+
+# Cancel
+
+
+def cancel(client: Client, *rows: WebhookRequest, **fields: str):
+    data = {"action": "cancel", "_selected_action": [str(row.id) for row in rows]} | fields
+    return client.post(REQUESTS, data, follow=True)
+
+
+def test_it_cancels_pending_requests_once_that_is_confirmed(
+    operator, make_subscription, make_request, make_settled
+):
+    subscription = make_subscription()
+    pending, settled = make_request(subscription), make_settled(subscription)
+    question = cancel(operator, pending, settled)
+    assert question.context["sentences"] == ["1 request will be canceled: not tried again, unless it is replayed."]
+    pending.refresh_from_db()
+    assert pending.status == "pending"
+
+    response = cancel(operator, pending, settled, confirmed="yes")
+    assert messages_of(response) == ["Canceled 1 request."]
+    for row in (pending, settled):
+        row.refresh_from_db()
+    assert (pending.status, pending.status_reason) == ("canceled", "canceled by an operator")
+    assert settled.status == "failed"
+    assert AuditEntry.objects.get(action="cancel").object_id == str(pending.id)
+    assert messages_of(cancel(operator, pending, confirmed="yes")) == ["None of these is pending."]
 
 
 # Attempts and events

@@ -1,0 +1,74 @@
+"""The pages of the audit log: who changed or did what. Nobody edits or deletes it, here or past here."""
+
+import json
+from ipaddress import ip_address
+
+from django.contrib import admin
+from django.db.models import Q, QuerySet
+from django.http import HttpRequest
+
+from subscriptions.audit import AuditEntry
+from subscriptions.read_only_admin import NOTHING, ReadOnlyAdmin, TimeFilter, preformatted
+from subscriptions.visible import visible
+
+
+class RecordedFilter(TimeFilter):
+    title = "recorded"
+    field = "recorded_at"
+
+
+class KindFilter(admin.SimpleListFilter):
+    """Answers what was done to subscriptions, to requests, to keys or to people."""
+
+    title = "object"
+    parameter_name = "kind"
+    kinds = ("subscription", "webhook request", "API key", "user")
+
+    def lookups(self, request: HttpRequest, model_admin: admin.ModelAdmin) -> list[tuple[str, str]]:
+        return [(kind, kind) for kind in self.kinds]
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet) -> QuerySet:
+        return queryset if self.value() is None else queryset.filter(object_kind=self.value())
+
+
+@admin.register(AuditEntry)
+class AuditEntryAdmin(ReadOnlyAdmin):
+    list_display = ("recorded_at", "shown_actor", "action", "object_kind", "shown_object_id", "address")
+    list_filter = (RecordedFilter, "actor_kind", KindFilter)
+    search_help_text = "Exactly: an actor, an action, an address, or the id of an object or of a request."
+    fields = (
+        "recorded_at",
+        "actor_kind",
+        "shown_actor",
+        "action",
+        "object_kind",
+        "shown_object_id",
+        "shown_before",
+        "shown_after",
+        "address",
+        "request_id",
+    )
+    readonly_fields = fields
+
+    def matching(self, term: str) -> Q:
+        exactly = Q(actor=term) | Q(action=term) | Q(object_id=term) | Q(request_id=term)
+        try:
+            return exactly | Q(address=str(ip_address(term)))
+        except ValueError:
+            return exactly
+
+    @admin.display(description="actor")
+    def shown_actor(self, entry: AuditEntry) -> str:
+        return visible(entry.actor) or NOTHING
+
+    @admin.display(description="object id")
+    def shown_object_id(self, entry: AuditEntry) -> str:
+        return visible(entry.object_id) or NOTHING
+
+    @admin.display(description="before")
+    def shown_before(self, entry: AuditEntry) -> str:
+        return preformatted(json.dumps(entry.before, indent=2, ensure_ascii=False))
+
+    @admin.display(description="after")
+    def shown_after(self, entry: AuditEntry) -> str:
+        return preformatted(json.dumps(entry.after, indent=2, ensure_ascii=False))
