@@ -341,6 +341,9 @@ LOGGING = {
         "rq.worker": {"handlers": ["stderr"], "level": "WARNING", "propagate": False},
         "rq_scheduler.scheduler": {"handlers": ["stderr"], "level": "WARNING", "propagate": False},
         "django.request": {"level": "ERROR"},
+        # Whoever calls could fill the log with stacks: a wrong Host, too many parameters.
+        "django.security.DisallowedHost": {"level": "CRITICAL"},
+        "django.security.TooManyFieldsSent": {"level": "CRITICAL"},
         "axes": {"level": "ERROR"},
     },
 }

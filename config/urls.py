@@ -14,8 +14,8 @@ urlpatterns = [
     path("", include("subscriptions.urls")),
     path("", include("deliveries.urls")),
     path("openapi.json", SpectacularJSONAPIView.as_view(), name="schema"),
-    path("docs", documentation(SpectacularSwaggerSplitView.as_view()), name="docs"),
-    path("redoc", documentation(SpectacularRedocView.as_view()), name="redoc"),
+    path("docs", documentation(problems.read_only(SpectacularSwaggerSplitView.as_view())), name="docs"),
+    path("redoc", documentation(problems.read_only(SpectacularRedocView.as_view())), name="redoc"),
     path("admin/", admin.site.urls),
     # Last: with DEBUG on, handler404 is not asked, and Django would answer a page of HTML.
     re_path("", problems.not_found),

@@ -4,6 +4,7 @@ Accepting is most of what the service does, and Django with DRF takes three time
 over it as the accepting itself. Both doors call the same function and answer the same.
 """
 
+import io
 import logging
 import os
 import sys
@@ -41,12 +42,28 @@ def application(environ: dict[str, Any], start_response: "StartResponse") -> Ite
     if environ["PATH_INFO"] == "/ingest" and environ["REQUEST_METHOD"] == "POST":
         return ingest(environ, start_response)
     try:
+        _bound_body(environ)
         return django_application(environ, start_response)
+    except problems.Problem as problem:
+        request_id = problems.begin_request(environ.get("HTTP_REQUEST_ID", ""))
+        return _refuse(start_response, problem, {"Request-Id": request_id})
     except (LookupError, ValueError, SuspiciousOperation):
         # Django reads the Content-Type and the query string, with a codec that the caller
         # names, before it catches anything.
         request_id = problems.begin_request(environ.get("HTTP_REQUEST_ID", ""))
         return _refuse(start_response, problems.misunderstood(), {"Request-Id": request_id})
+
+
+def _bound_body(environ: dict[str, Any]) -> None:
+    """Refuse a body that is too long, on every path, and measure one that came in chunks for Django.
+
+    Django takes a body without a length for an empty one, and keeps uploads of any size on disk.
+    """
+    length = environ.get("CONTENT_LENGTH", "")
+    parsers.check_length(length)
+    if not length and "chunked" in environ.get("HTTP_TRANSFER_ENCODING", "").lower():
+        body = parsers.read_body(environ["wsgi.input"], "")
+        environ |= {"CONTENT_LENGTH": str(len(body)), "wsgi.input": io.BytesIO(body)}
 
 
 def ingest(environ: dict[str, Any], start_response: "StartResponse") -> Iterable[bytes]:

@@ -1,5 +1,6 @@
 """The strict JSON parser of the REST API."""
 
+import json
 from collections.abc import Mapping
 from typing import IO, Any
 
@@ -13,6 +14,9 @@ from rest_framework.utils.mediatypes import media_type_matches
 
 from subscriptions.problems import Problem
 
+# More digits than these are no length of anything.
+MAX_LENGTH_DIGITS = 18
+
 
 class StrictJSONParser(BaseParser):
     """Read JSON in UTF-8, and only that.
@@ -20,7 +24,8 @@ class StrictJSONParser(BaseParser):
     DRF's own parser lets the caller choose a codec and answers 500 to deep nesting.
     This one refuses other charsets and content encodings (415), bodies over
     MAX_BODY_BYTES (413), and what msgspec does not take for JSON: NaN, numbers that do
-    not fit, lone surrogates, bytes that are not UTF-8, nesting without end (400).
+    not fit, lone surrogates, bytes that are not UTF-8, nesting without end, and members of
+    the same name (400).
     """
 
     media_type = "application/json"
@@ -57,11 +62,11 @@ def check_headers(content_type: str, content_encoding: str) -> None:
 
 def read_body(stream: IO[bytes] | None, content_length: str) -> bytes:
     """Return the request's body, read no further than MAX_BODY_BYTES; raise Problem (413) if it is longer."""
+    check_length(content_length)
     limit = settings.MAX_BODY_BYTES
-    announced = int(content_length) if content_length.isdecimal() else 0
-    body = b"" if stream is None or announced > limit else stream.read(limit + 1)
-    if announced > limit or len(body) > limit:
-        raise Problem(status=413, code="too_large", detail=f"The request body may have at most {limit} bytes.")
+    body = b"" if stream is None else stream.read(limit + 1)
+    if len(body) > limit:
+        raise _too_large()
     return body
 
 
@@ -72,10 +77,32 @@ def raw_body(request: Request) -> bytes:
     return read_body(request.stream, headers.get("Content-Length", ""))
 
 
+def check_length(content_length: str) -> None:
+    """Raise Problem (413) if a body is announced to be longer than MAX_BODY_BYTES."""
+    digits = content_length.lstrip("0")
+    if digits.isdecimal() and (len(digits) > MAX_LENGTH_DIGITS or int(digits) > settings.MAX_BODY_BYTES):
+        raise _too_large()
+
+
+def _too_large() -> Problem:
+    detail = f"The request body may have at most {settings.MAX_BODY_BYTES} bytes."
+    return Problem(status=413, code="too_large", detail=detail)
+
+
 def parse_json(body: bytes) -> Any:
+    """Return what `body` says; raise (400) for what is not JSON, and for a name that an object has twice."""
     try:
-        return msgspec.json.decode(body)
+        value = msgspec.json.decode(body)
+        # Once more, for the names: msgspec takes the last of two, other parsers the first.
+        json.loads(body, object_pairs_hook=_refuse_duplicates, parse_int=str, parse_float=str)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise ParseError(f"The body is not valid JSON: {error}.") from None
     except RecursionError:
         raise ParseError("The body is nested too deeply.") from None
+    return value
+
+
+def _refuse_duplicates(members: list[tuple[str, Any]]) -> None:
+    if len({name for name, _ in members}) < len(members):
+        detail = "An object in the body has two members of the same name."
+        raise Problem(status=400, code="duplicate_member", detail=detail)

@@ -1,5 +1,6 @@
 """Errors as RFC 9457 problem documents, and the id of the request they belong to."""
 
+import functools
 import logging
 import re
 import uuid
@@ -11,10 +12,13 @@ from typing import Any
 
 import msgspec
 from django.core.exceptions import PermissionDenied, RequestDataTooBig
-from django.db import InterfaceError, InternalError, OperationalError
+from django.db import DataError, InterfaceError, InternalError, OperationalError
 from django.http import Http404, HttpRequest, HttpResponse
+from django.views.decorators.csrf import csrf_exempt
 from rest_framework import exceptions
 from rest_framework.response import Response
+
+from subscriptions.secrets import UnreadableSecret
 
 logger = logging.getLogger(__name__)
 
@@ -127,6 +131,12 @@ def _problem_of(error: Exception) -> Problem | None:
         case OperationalError() | InterfaceError() | InternalError():
             logger.warning("database unavailable", exc_info=error)
             return unavailable()
+        case DataError():
+            # A NUL, or a number that fits no column. Its text may hold what was sent: it is not logged.
+            return Problem(status=400, code="invalid", detail="A value in the request cannot be stored.")
+        case UnreadableSecret():
+            logger.error("a secret cannot be read: a key was taken out of SECRET_KEYS", exc_info=error)
+            return unavailable()
         case exceptions.ValidationError():
             return Problem(
                 status=400,
@@ -172,8 +182,23 @@ def _respond(problem: Problem) -> HttpResponse:
     return HttpResponse(problem.body(), status=problem.status, headers=problem.headers, content_type=CONTENT_TYPE)
 
 
+@csrf_exempt
 def not_found(request: HttpRequest, exception: Exception | None = None) -> HttpResponse:
     return _respond(Problem(status=404, code="not_found", detail="There is no such path."))
+
+
+def read_only(view: Callable[..., HttpResponse]) -> Callable[..., HttpResponse]:
+    """Have a page answer GET and HEAD alone: DRF would render its refusal of others as a page too."""
+
+    @functools.wraps(view)
+    def answer(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
+        if request.method in ("GET", "HEAD"):
+            return view(request, *args, **kwargs)
+        detail = f"Method “{request.method}” not allowed."
+        headers = {"Allow": "GET, HEAD"}
+        return _respond(Problem(status=405, code="method_not_allowed", detail=detail, headers=headers))
+
+    return answer
 
 
 def bad_request(request: HttpRequest, exception: Exception) -> HttpResponse:

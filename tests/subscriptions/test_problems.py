@@ -242,13 +242,26 @@ def test_it_gives_each_call_an_id_of_its_own(caller):
     assert len(ids) == 3
 
 
+def ingest_anything(caller, subscription):
+    body = b'{"subscription_id": "%s", "event_type": "a", "body": 1}' % str(subscription.id).encode()
+    return caller.send("POST", "/ingest", body, X_Webhook_Signature="sha256=0")
+
+
 def test_it_says_nothing_of_its_insides_when_it_fails(caller, make_subscription, settings):
-    # Only the operator can cause this: the key that the secret is encrypted with is gone.
+    # Only the operator can cause this.
+    subscription = make_subscription()
+    settings.SECRET_KEYS = []
+    answer = ingest_anything(caller, subscription)
+    assert_problem(answer, problem(500, "internal_error", "The service made a mistake. It has been logged."))
+
+
+def test_it_asks_to_try_again_when_a_key_is_missing_that_the_operator_can_put_back(
+    caller, make_subscription, settings
+):
     subscription = make_subscription()
     settings.SECRET_KEYS = [base64.b64encode(bytes(32)).decode()]
-    body = b'{"subscription_id": "%s", "event_type": "a", "body": 1}' % str(subscription.id).encode()
-    answer = caller.send("POST", "/ingest", body, X_Webhook_Signature="sha256=0")
-    assert_problem(answer, problem(500, "internal_error", "The service made a mistake. It has been logged."))
+    detail = "The service cannot store anything right now. Try again."
+    assert_problem(ingest_anything(caller, subscription), problem(503, "unavailable", detail))
 
 
 @pytest.mark.parametrize("host", ["evil.example", "a b", "[::1", "testserver:x"])
