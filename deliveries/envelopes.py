@@ -39,6 +39,13 @@ class BatchEnvelope(msgspec.Struct, forbid_unknown_fields=True):
     events: list[msgspec.Raw]
 
 
+class TrialEnvelope(msgspec.Struct, forbid_unknown_fields=True):
+    """The body of a test call: everything has a default."""
+
+    event_type: str = "webhook.test"
+    body: msgspec.Raw = msgspec.Raw(b'{"test": true}')
+
+
 def read_ingest(body: bytes) -> IngestEnvelope:
     """Return the envelope of an ingest call; raise Problem (400) for anything else."""
     envelope = _decode(body, IngestEnvelope, "")
@@ -64,6 +71,17 @@ def read_batch(body: bytes) -> list[EventEnvelope]:
     return [_read_event(bytes(event), f"/events/{index}") for index, event in enumerate(batch.events)]
 
 
+def read_trial(body: bytes) -> TrialEnvelope:
+    """Return what a test call is to send, the usual for no body at all; raise Problem (400) for anything else."""
+    if not body:
+        return TrialEnvelope()
+    envelope = _decode(body, TrialEnvelope, "")
+    _check_event_type(envelope.event_type, "")
+    if _has_duplicates(body):
+        raise _duplicate("event_type and body")
+    return envelope
+
+
 def invalid(pointer: str, code: str, detail: str) -> Problem:
     """Return the refusal of one thing in a body."""
     return Problem(
@@ -81,10 +99,15 @@ def _read_event(body: bytes, pointer: str) -> EventEnvelope:
     if len(tenant) > MAX_TENANT_LENGTH or "\0" in tenant:
         detail = f"A tenant has at most {MAX_TENANT_LENGTH} characters, and no NUL."
         raise invalid(f"{pointer}/tenant", "invalid_tenant", detail)
-    members = msgspec.json.decode(body, type=dict[str, msgspec.Raw])
-    if body.count(b'"') != 2 * len(members) + sum(bytes(member).count(b'"') for member in members.values()):
+    if _has_duplicates(body):
         raise _duplicate("event_type, body and tenant", pointer)
     return envelope
+
+
+def _has_duplicates(body: bytes) -> bool:
+    """Return whether an object has more quotes than its members, each taken once, account for."""
+    members = msgspec.json.decode(body, type=dict[str, msgspec.Raw])
+    return body.count(b'"') != 2 * len(members) + sum(bytes(member).count(b'"') for member in members.values())
 
 
 def _decode(body: bytes, shape: type[Shape], pointer: str) -> Shape:

@@ -7,6 +7,7 @@ from rest_framework import serializers
 from deliveries.models import DeliveryAttempt, HoldReason, Trigger, WebhookRequest
 from deliveries.outcome import ErrorClass
 from subscriptions.event_types import MAX_LENGTH
+from subscriptions.strict import StrictFieldsMixin
 
 ERROR_CHOICES = [(error.value, error.value) for error in ErrorClass]
 
@@ -149,3 +150,29 @@ class SubscriptionStatusSerializer(serializers.Serializer[Any]):
 
     subscription_id = serializers.UUIDField()
     attempts = RecentAttemptSerializer(many=True)
+
+
+class NewTrialSerializer(StrictFieldsMixin, serializers.Serializer[Any]):
+    """What a test call sends: of any event type, also one that the subscription does not take."""
+
+    event_type = serializers.CharField(required=False, default="webhook.test", max_length=MAX_LENGTH)
+    body = serializers.JSONField(required=False, help_text='Sent byte for byte; {"test": true} if not given.')
+
+
+class TrialSerializer(serializers.Serializer[Any]):
+    """What a test call came to. Times are in milliseconds; null where there was none."""
+
+    webhook_id = serializers.UUIDField(help_text="The `webhook-id` that the receiver got. No request is stored.")
+    event_type = serializers.CharField()
+    attempted_at = serializers.DateTimeField()
+    success = serializers.BooleanField(source="outcome.is_success")
+    status_code = serializers.IntegerField(source="outcome.status_code", allow_null=True)
+    response_ms = serializers.IntegerField(source="outcome.response_ms")
+    error = serializers.ChoiceField(choices=ERROR_CHOICES, source="outcome.error", allow_null=True)
+    hint = serializers.CharField(allow_null=True, help_text="What the receiver's owner may do about it, in words.")
+    dns_ms = serializers.IntegerField(source="outcome.dns_ms", allow_null=True)
+    connect_ms = serializers.IntegerField(source="outcome.connect_ms", allow_null=True)
+    tls_ms = serializers.IntegerField(source="outcome.tls_ms", allow_null=True)
+    first_byte_ms = serializers.IntegerField(source="outcome.first_byte_ms", allow_null=True)
+    response_headers = serializers.CharField(source="outcome.response_headers")
+    response_body = serializers.CharField(help_text="At most 64 KB of it.")

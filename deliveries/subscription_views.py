@@ -6,10 +6,12 @@ from django.db import transaction
 from drf_spectacular.utils import extend_schema
 from rest_framework.request import Request
 from rest_framework.response import Response
+from rest_framework.views import APIView
 
-from deliveries import orphans
-from subscriptions import views
-from subscriptions.views import lock_subscription
+from deliveries import envelopes, orphans, trials
+from deliveries.serializers import NewTrialSerializer, TrialSerializer
+from subscriptions import parsers, views
+from subscriptions.views import find_subscription, lock_subscription
 
 
 class SubscriptionView(views.SubscriptionView):
@@ -23,3 +25,28 @@ class SubscriptionView(views.SubscriptionView):
         # After the commit, and not under its lock: workers settle requests in the other order.
         orphans.cancel(limit=orphans.CANCELED_AT_ONCE)
         return Response(status=204)
+
+
+class TestView(APIView):
+    """Call the receiver of one subscription now."""
+
+    @extend_schema(
+        operation_id="subscriptions_test",
+        tags=["subscriptions"],
+        request=NewTrialSerializer,
+        responses=TrialSerializer,
+    )
+    def post(self, request: Request, subscription_id: UUID) -> Response:
+        """Send a test call and answer what it came to.
+
+        It is a real call, signed, with the subscription's headers and auth, under the same rules and limits
+        as a delivery. Nothing of it is stored, retried or counted by the circuit, and a subscription that is
+        paused or disabled can be tested too. At most 20 a minute for each subscription.
+        """
+        subscription = find_subscription(request, subscription_id)
+        headers = request.headers
+        body = parsers.read_body(request.stream, headers.get("Content-Length", ""))
+        if body:
+            parsers.check_headers(headers.get("Content-Type", ""), headers.get("Content-Encoding", ""))
+        given = envelopes.read_trial(body)
+        return Response(TrialSerializer(trials.run(subscription, given.event_type, bytes(given.body))).data)

@@ -14,4 +14,5 @@ urlpatterns = [
     path("requests/<uuid:request_id>", request_views.RequestView.as_view()),
     path("status/subscription/<uuid:subscription_id>", views.SubscriptionStatusView.as_view()),
     path("subscriptions/<uuid:subscription_id>", subscription_views.SubscriptionView.as_view()),
+    path("subscriptions/<uuid:subscription_id>/test", subscription_views.TestView.as_view()),
 ]

@@ -1,4 +1,4 @@
-"""How often an API key may call: one limit for each key over all web processes, counted in Redis.
+"""How often an API key may call, and what else is limited, over all web processes: counted in Redis.
 
 A sliding window, in one atomic script. Calls signed by a subscription's secret, and those
 without a key in development, are not counted.
@@ -39,12 +39,15 @@ class ApiKeyRateLimit(BaseThrottle):
 
     def allow_request(self, request: Request, view: "APIView") -> bool:
         if settings.API_RATE_LIMIT and isinstance(request.auth, ApiKey):
-            count(request.auth, parse(settings.API_RATE_LIMIT))
+            count(str(request.auth.id), parse(settings.API_RATE_LIMIT), whose="calls with this API key")
         return True
 
 
-def count(key: ApiKey, limit: RateLimitItem) -> None:
-    """Count one call; raise Problem (429) if it is one too many. While Redis is away, none is."""
+def count(name: str, limit: RateLimitItem, *, whose: str) -> None:
+    """Count one call under `name`; raise Problem (429) if it is one too many. While Redis is away, none is.
+
+    `whose` says in words which calls are limited.
+    """
     global _away_until
     if _away_until:
         if time.monotonic() < _away_until:
@@ -52,26 +55,26 @@ def count(key: ApiKey, limit: RateLimitItem) -> None:
         # This call finds out whether Redis is back; the others do not wait for it.
         _away_until = time.monotonic() + REDIS_AWAY_SECONDS
     try:
-        if not _limiter(settings.REDIS_URL).hit(limit, str(key.id)):
-            raise _too_many(limit, _limiter(settings.REDIS_URL).get_window_stats(limit, str(key.id)).reset_time)
+        if not _limiter(settings.REDIS_URL).hit(limit, name):
+            raise _too_many(limit, _limiter(settings.REDIS_URL).get_window_stats(limit, name).reset_time, whose)
         _away_until = 0.0
     except redis.RedisError as error:
         _away_until = time.monotonic() + REDIS_AWAY_SECONDS
-        logger.warning("API keys are not limited: Redis is away", extra={"reason": str(error)})
+        logger.warning("calls are not limited: Redis is away", extra={"reason": str(error)})
 
 
-def _too_many(limit: RateLimitItem, reset_time: float) -> Problem:
+def _too_many(limit: RateLimitItem, reset_time: float, whose: str) -> Problem:
     """Return the refusal, with the headers of draft-ietf-httpapi-ratelimit-headers."""
     window = limit.get_expiry()
     wait = min(max(math.ceil(reset_time - time.time()), 1), window)
     return Problem(
         status=429,
         code="rate_limited",
-        detail=f"This API key is limited to {limit}. Try again later.",
+        detail=f"There may be no more {whose} than {limit}. Try again later.",
         headers={
             "Retry-After": str(wait),
-            "RateLimit-Policy": f'"api-key";q={limit.amount};w={window}',
-            "RateLimit": f'"api-key";r=0;t={wait}',
+            "RateLimit-Policy": f'"default";q={limit.amount};w={window}',
+            "RateLimit": f'"default";r=0;t={wait}',
         },
     )
 

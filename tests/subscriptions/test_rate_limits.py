@@ -12,7 +12,9 @@ from subscriptions import rate_limits
 from tests.conftest import ingest_body, signed_headers
 from tests.expected import REQUEST_ID, problem
 
-TOO_MANY = problem(429, "rate_limited", "This API key is limited to 3 per 1 hour. Try again later.")
+TOO_MANY = problem(
+    429, "rate_limited", "There may be no more calls with this API key than 3 per 1 hour. Try again later."
+)
 
 
 @pytest.fixture(autouse=True)
@@ -33,8 +35,8 @@ def test_it_refuses_what_a_key_calls_beyond_its_limit(make_client):
     assert answer["Content-Type"] == "application/problem+json"
     wait = answer["Retry-After"]
     assert 0 < int(wait) <= 3600
-    assert answer["RateLimit-Policy"] == '"api-key";q=3;w=3600'
-    assert answer["RateLimit"] == f'"api-key";r=0;t={wait}'
+    assert answer["RateLimit-Policy"] == '"default";q=3;w=3600'
+    assert answer["RateLimit"] == f'"default";r=0;t={wait}'
 
 
 def test_it_counts_each_key_by_itself(make_client):
