@@ -73,20 +73,22 @@ class SubscriptionQuerySet(models.QuerySet["Subscription"]):
         """Leave out the deleted ones, whose rows stay for the sake of their history."""
         return self.filter(deleted_at=None)
 
-    def cached(self, subscription_id: UUID) -> "Subscription":
+    def cached(self, subscription_id: UUID, *, tenant: str | None = None) -> "Subscription":
         """Return a subscription that is at most two seconds old, without a query if possible.
 
         Treat it as read-only: other threads hold the same object. Raises
-        Subscription.DoesNotExist, which is never cached.
+        Subscription.DoesNotExist, which is never cached: one of another tenant than `tenant`
+        is asked for as one that never was, so that not even the time tells them apart.
         """
         subscription: Subscription | None = cache.get(subscription_id)
-        if subscription is None:
+        if subscription is None or tenant not in (None, subscription.tenant):
             generation = cache.generation()
             # By the database's clock, at the time of this query.
             is_rotating = models.ExpressionWrapper(
                 models.Q(previous_secret_until__gt=Now()), output_field=models.BooleanField()
             )
-            subscription = self.existing().annotate(is_rotating=is_rotating).get(id=subscription_id)
+            found = self.existing().for_tenant(tenant).annotate(is_rotating=is_rotating)
+            subscription = found.get(id=subscription_id)
             cache.put(subscription_id, subscription, generation=generation)
         return subscription
 

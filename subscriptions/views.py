@@ -113,11 +113,14 @@ def headers_of(subscription: Subscription) -> dict[str, str]:
 
 
 def find_subscription(request: Request, subscription_id: UUID) -> Subscription:
-    """Return a subscription that the caller may see, as it is now.
+    """Return a subscription that the caller may see, from the cache if it is there.
 
     Raises Problem (404) for one of another tenant just as for one that never was.
     """
-    return _get(Subscription.objects.all(), request, subscription_id)
+    try:
+        return Subscription.objects.cached(subscription_id, tenant=tenant_of(request))
+    except Subscription.DoesNotExist:
+        raise _missing() from None
 
 
 def lock_subscription(request: Request, subscription_id: UUID) -> Subscription:
@@ -126,13 +129,14 @@ def lock_subscription(request: Request, subscription_id: UUID) -> Subscription:
     The lock lets new requests refer to it. Raises Problem: 404 as `find_subscription`, 412 if the
     caller's If-Match names another state of it.
     """
-    subscription = _get(Subscription.objects.select_for_update(no_key=True), request, subscription_id)
+    subscriptions = Subscription.objects.existing().for_tenant(tenant_of(request))
+    try:
+        subscription = subscriptions.select_for_update(no_key=True).get(id=subscription_id)
+    except Subscription.DoesNotExist:
+        raise _missing() from None
     require_match(request, subscription)
     return subscription
 
 
-def _get(queryset: SubscriptionQuerySet, request: Request, subscription_id: UUID) -> Subscription:
-    try:
-        return queryset.existing().for_tenant(tenant_of(request)).get(id=subscription_id)
-    except Subscription.DoesNotExist:
-        raise Problem(status=404, code="not_found", detail="There is no such subscription.") from None
+def _missing() -> Problem:
+    return Problem(status=404, code="not_found", detail="There is no such subscription.")

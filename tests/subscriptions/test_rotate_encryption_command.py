@@ -25,6 +25,7 @@ PLAIN = {
     "deliveries.WebhookRequest.payload",
     "deliveries.DeliveryAttempt.response_body",
     "deliveries.IdempotencyKey.body_digest",
+    "deliveries.IdempotencyKey.answer",  # of a publish call: ids
 }
 
 

@@ -311,11 +311,26 @@ def test_it_takes_a_receiver_on_a_network_that_the_operator_allows(create, setti
     assert create(data).status_code == 201
 
 
-def test_it_reads_a_subscription_in_few_queries(client_with_key, make_subscription, django_assert_num_queries):
+def test_it_reads_a_subscription_without_a_query_of_it_if_it_was_read_just_now(
+    client_with_key, make_subscription, django_assert_num_queries
+):
     subscription = make_subscription()
-    # The key, its last use, the subscription.
-    with django_assert_num_queries(3):
-        client_with_key.get(f"/subscriptions/{subscription.id}")
+    path = f"/subscriptions/{subscription.id}"
+    with django_assert_num_queries(3):  # the key, the note of its use, the subscription
+        first = client_with_key.get(path)
+    with django_assert_num_queries(2):
+        assert client_with_key.get(path).json() == first.json()
+
+
+def test_it_asks_for_a_cached_subscription_of_another_tenant_as_for_one_that_never_was(
+    make_client, make_subscription, django_assert_num_queries
+):
+    foreign = make_subscription(tenant="globex")
+    make_client("read", tenant="globex").get(f"/subscriptions/{foreign.id}")
+    client = make_client("read", tenant="acme")
+    for subscription_id in (uuid.uuid4(), foreign.id):
+        with django_assert_num_queries(3):
+            assert client.get(f"/subscriptions/{subscription_id}").status_code == 404
 
 
 def test_it_says_where_the_new_subscription_is(create, client_with_key):
