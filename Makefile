@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check bench faults lock sbom clean
+.PHONY: help run test check contract bench faults lock sbom clean
 
 help: ## Say what can be made
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /\1\t/' | expand -t 12
@@ -17,6 +17,9 @@ test: $(VENV)/.installed-dev ## Check and test everything on servers of its own
 
 check: $(VENV)/.installed-dev ## The fast checks alone: formatting, lint, security, types, architecture
 	@$(BIN)/python -m tests.run --checks-only
+
+contract: $(VENV)/.installed-dev ## Call every operation of the API with 500 random calls each, made from /openapi.json
+	@CONTRACT_EXAMPLES=500 $(BIN)/python -m pytest --timeout 0 tests/contract
 
 bench: $(VENV)/.installed-dev ## Print what this machine does, in figures
 	@$(BIN)/python -m tests.benchmarks

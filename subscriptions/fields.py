@@ -3,6 +3,7 @@
 from typing import Any
 
 from django.conf import settings
+from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
 from subscriptions import addresses, auth, certificates, filters, headers
@@ -61,6 +62,18 @@ class CertificatesField(serializers.CharField):
         return pem
 
 
+@extend_schema_field({"type": "object", "additionalProperties": {}})
+class MetadataField(serializers.JSONField):
+    """An object of whatever its owner wants to keep with it."""
+
+
+@extend_schema_field(
+    {
+        "type": "object",
+        "additionalProperties": {},
+        "examples": [{"body": {"total": {"$gte": 100}, "currency": {"$in": ["EUR", "CHF"]}}}],
+    }
+)
 class FilterField(serializers.JSONField):
     """Conditions over an event."""
 

@@ -7,11 +7,11 @@ from rest_framework import serializers
 
 from subscriptions import secrets
 from subscriptions.event_types import MAX_LENGTH
-from subscriptions.fields import AuthField, CertificatesField, FilterField, HeadersField
+from subscriptions.fields import AuthField, CertificatesField, FilterField, HeadersField, MetadataField
 from subscriptions.lists import FilterSerializer
 from subscriptions.models import Circuit, Subscription
 from subscriptions.strict import StrictFieldsMixin
-from subscriptions.validation import validate_event_type, validate_secret
+from subscriptions.validation import validate_event_type, validate_metadata, validate_secret
 
 LONGEST_OVERLAP = timedelta(days=7)
 USUAL_OVERLAP = timedelta(days=1)
@@ -52,6 +52,9 @@ class SubscriptionSerializer(StrictFieldsMixin, serializers.ModelSerializer[Subs
     )
     filter = FilterField(
         required=False, allow_null=True, help_text="Which of the events of these types are wanted; null means all."
+    )
+    metadata = MetadataField(
+        required=False, validators=[validate_metadata], help_text="Yours: an object of at most 4 KB of JSON."
     )
     headers = HeadersField(required=False, help_text="Extra headers to send, shown to whoever may read this.")
     secret_headers = HeadersField(

@@ -1,0 +1,54 @@
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from deliveries.models import Event, Heartbeat
+from subscriptions.models import ApiKey
+from tests.certificates import make_pair
+from tests.contract.rows import Rows, cursor_at
+
+PAIR = make_pair(None)
+
+# What a schema cannot say of a field.
+VALUES = {
+    "target_url": "https://receiver.example.com/hook",
+    "token_url": "https://identity.example.com/token",
+    "secret": "a secret",
+    "filter": {"body": {"total": {"$gte": 100}}},
+    "headers": {"X-Team": "billing"},
+    "secret_headers": {"X-Key": "a key"},
+    "header": "X-Key",
+    "value": "a key",
+    "token": "a-token",
+    "username": "somebody",
+    "password": "a password",
+    "client_id": "a-client",
+    "client_secret": "a-secret",
+    "scope": "webhooks",
+    "certificate": PAIR.certificate,
+    "private_key": PAIR.private_key,
+    "ca_certificates": PAIR.certificate,
+}
+
+
+@pytest.fixture
+def rows(make_subscription: Callable[..., Any], make_request: Callable[..., Any]) -> Iterator[Rows]:
+    """One row of each kind, and a key with every scope that sees them."""
+    subscription = make_subscription()
+    request = make_request(subscription)
+    event = Event.objects.create(event_type="invoice.paid", payload=b'{"n": 1}')
+    for kind in Heartbeat.Kind:
+        Heartbeat.objects.beat(kind, kind)
+    _, text = ApiKey.objects.create_key("contract", ("publish", "read", "manage"), tenant=None, valid_for=None)
+    ids = {
+        "subscription_id": str(subscription.id),
+        "subscription": str(subscription.id),
+        "request_id": str(request.id),
+        "event_id": str(event.id),
+        "cursor": cursor_at(request.id),
+    }
+    rows = Rows(api_key=text, values=VALUES | ids)
+    yield rows
+    # Else nothing was tried but refusals.
+    assert any(200 <= status < 300 for status in rows.statuses), rows.statuses

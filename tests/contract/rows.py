@@ -1,0 +1,67 @@
+"""What the generated calls find: the same rows and the same API key for each of them."""
+
+import base64
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+from urllib.parse import urlencode
+
+import schemathesis
+from django.db import transaction
+
+from subscriptions import cache
+from tests.wsgi import kept_connections
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rows:
+    """An API key, and what is there by the names of parameters and fields.
+
+    These names carry what a schema cannot say: that an id exists, that a cursor was given
+    out, that a URL is one that may be called.
+    """
+
+    api_key: str
+    values: dict[str, Any]
+    # How often each status was answered.
+    statuses: Counter[int] = field(default_factory=Counter)
+
+    def call(self, case: schemathesis.Case, **options: Any) -> None:
+        """Make a call, check what is answered, and undo what it did, so that the next finds the same."""
+        self._aim(case)
+        with self._kept():
+            self.statuses[case.call_and_validate(**options).status_code] += 1
+
+    def _aim(self, case: schemathesis.Case) -> None:
+        """Have a call mean what is there, wherever it gives a value of the same type for it."""
+        for place in ("path_parameters", "query", "body"):
+            given = getattr(case, place)
+            meant = self._with_values(given)
+            if meant != given:
+                # Assigned, not changed in place: schemathesis then looks anew whether the call is valid.
+                setattr(case, place, meant)
+
+    def _with_values(self, given: Any) -> Any:
+        if isinstance(given, list):
+            return [self._with_values(item) for item in given]
+        if isinstance(given, dict):
+            return {name: self._value(name, value) for name, value in given.items()}
+        return given
+
+    def _value(self, name: str, given: Any) -> Any:
+        is_meant = name in self.values and type(self.values[name]) is type(given)
+        return self.values[name] if is_meant else self._with_values(given)
+
+    @contextmanager
+    def _kept(self) -> Iterator[None]:
+        cache.clear()
+        with kept_connections(), transaction.atomic():
+            yield
+            transaction.set_rollback(True)
+
+
+def cursor_at(row_id: Any) -> str:
+    """Return a cursor as `next` gives it out."""
+    return base64.b64encode(urlencode({"p": row_id}).encode()).decode()
