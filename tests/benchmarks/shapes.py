@@ -1,14 +1,8 @@
 """How long one claim of 500 takes where it matters: run by the benchmark, on its own database."""
 
-import statistics
-import time
-
-import django
 from django.db import connection
 
-django.setup()
-
-from deliveries import claims  # noqa: E402 - the apps have to be loaded first
+from tests.benchmarks.claiming import claim_times
 
 SUBSCRIPTIONS = """
 INSERT INTO subscriptions (
@@ -63,19 +57,6 @@ def fill(subscriptions: int, requests_each: int) -> None:
         cursor.execute(SUBSCRIPTIONS, [subscriptions])
         cursor.execute(REQUESTS, [requests_each])
         cursor.execute("VACUUM ANALYZE webhook_requests, subscriptions")
-
-
-def claim_times(count: int) -> str:
-    after = None
-    times, sizes = [], []
-    for _ in range(count):
-        started_at = time.perf_counter()
-        claim = claims.claim(500, after=after)
-        times.append((time.perf_counter() - started_at) * 1000)
-        sizes.append(len(claim.requests))
-        after = claim.stopped_after
-    size = statistics.median(sizes)
-    return f"median {statistics.median(times):.0f}, worst {max(times):.0f} ms for {size:.0f} requests"
 
 
 def show(shape: str, figure: str) -> None:
