@@ -57,6 +57,11 @@ MAINTENANCE_TIMEOUT_SECONDS = 3600
 
 # An idle worker looks for due requests by itself this often, should the clock be dead.
 IDLE_LOOK_SECONDS = 5
+
+# How long a worker waits for a job at a time, and for an answer of a Redis that hangs: at
+# most twice in a row, once for a job and once to say goodbye, before it looks for itself.
+JOB_WAIT_SECONDS = 2
+REDIS_HANGS_AFTER_SECONDS = JOB_WAIT_SECONDS + 1
 IDLE_TASKS = {DELIVERIES: DELIVER_DUE, MAINTENANCE: BEAT_MAINTENANCE}
 
 
@@ -191,11 +196,13 @@ class Worker(SimpleWorker):
     """
 
     max_connection_wait_time = 1.0
+    # RQ's own is 10 seconds longer than the wait for a job.
+    connection_timeout = REDIS_HANGS_AFTER_SECONDS
     current: "Worker | None" = None
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
-        # The time between two looks of an idle worker is RQ's wait for a job.
-        kwargs |= {"worker_ttl": IDLE_LOOK_SECONDS + 15, "log_job_description": False}
+        # RQ waits for a job for 15 seconds less than this.
+        kwargs |= {"worker_ttl": JOB_WAIT_SECONDS + 15, "log_job_description": False}
         super().__init__(*args, **kwargs)
         self._kept_alive_at = 0.0
         Worker.current = self
@@ -224,7 +231,7 @@ class Worker(SimpleWorker):
             return
         self._kept_alive_at = now
         signal.alarm(JOB_TIMEOUT_SECONDS)
-        # Not over RQ's own connection, which waits for a Redis that hangs for 15 seconds.
+        # Not over RQ's own connection, which waits for a Redis that hangs for seconds.
         with contextlib.suppress(redis.RedisError):
             _redis().expire(self.key, JOB_TIMEOUT_SECONDS)
 

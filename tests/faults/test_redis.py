@@ -7,13 +7,16 @@ import pytest
 
 from tests.faults.proxy import Mode
 from tests.faults.scenario import Scenario, scenario
-from tests.faults.site import LOOK_SECONDS, Site
+from tests.faults.site import LOOK_SECONDS, SLACK_SECONDS, Site
 
 pytestmark = pytest.mark.processes
 
 ANSWER_SECONDS = 1.0
 PERIODIC_JOBS = {b"tick", b"purge"}
 ACCEPTED_MEANWHILE = 60
+
+# A new try of Redis until it is clear that it hangs, a pause, and a look; see deliveries/queue.py.
+HANGING_SECONDS = 3 + 1 + LOOK_SECONDS
 
 
 def test_ingest_answers_and_everything_arrives_though_redis_is_flushed(site: Site, size: int, seed: int):
@@ -75,6 +78,24 @@ def test_ingest_answers_and_everything_arrives_though_redis_is_away(site: Site, 
 
     with _under_load(site, "Redis away", seed) as running:
         _repeat(running, size, refuse)
+
+
+def test_workers_look_for_themselves_while_redis_hangs(site: Site, size: int, seed: int):
+    """Redis is stopped (SIGSTOP): what is accepted meanwhile arrives within seconds, not when it is back."""
+    with scenario(site, "Redis hanging for long", seed, workers=1, recovery_seconds=HANGING_SECONDS) as running:
+        subscription_id = running.subscribe()
+        running.accept(subscription_id)
+        running.wait_until_settled()
+        site.redis.freeze()
+        try:
+            running.wait(lambda: "the worker lost Redis" in site.processes.logs())
+            for _ in range(2 * size):
+                running.accept(subscription_id)
+                running.heal()  # the time runs from here
+                running.wait_until_settled(HANGING_SECONDS + SLACK_SECONDS)
+        finally:
+            site.redis.thaw()
+        assert not site.processes.ended_by_themselves
 
 
 @contextlib.contextmanager
