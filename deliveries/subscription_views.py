@@ -3,21 +3,46 @@
 from uuid import UUID
 
 from django.db import transaction
-from drf_spectacular.utils import extend_schema
+from drf_spectacular.utils import OpenApiResponse, extend_schema
 from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
 from deliveries import envelopes, orphans, trials
+from deliveries.outcome import HINTS, ErrorClass
 from deliveries.serializers import NewTrialSerializer, TrialSerializer
 from subscriptions import parsers, views
+from subscriptions.etags import IF_MATCH, STALE
+from subscriptions.examples import answered, asked
 from subscriptions.views import find_subscription, lock_subscription
+
+TRIAL = {
+    "webhook_id": "019ab3d0-7a52-7f41-b2c8-91e6a4d03c55",
+    "event_type": "invoice.paid",
+    "attempted_at": "2026-11-24T08:55:21.718281Z",
+    "success": False,
+    "status_code": 500,
+    "response_ms": 131,
+    "error": "http_5xx",
+    "hint": HINTS[ErrorClass.HTTP_5XX],
+    "dns_ms": 12,
+    "connect_ms": 31,
+    "tls_ms": 64,
+    "first_byte_ms": 130,
+    "response_headers": "Content-Type: text/plain",
+    "response_body": "Internal Server Error",
+}
 
 
 class SubscriptionView(views.SubscriptionView):
     """One subscription."""
 
-    @extend_schema(operation_id="subscriptions_delete", tags=["subscriptions"], responses={204: None})
+    @extend_schema(
+        operation_id="subscriptions_delete",
+        tags=["subscriptions"],
+        parameters=[IF_MATCH],
+        responses={204: OpenApiResponse(description="Deleted."), 412: STALE},
+    )
     def delete(self, request: Request, subscription_id: UUID) -> Response:
         """Delete a subscription. Its pending requests are canceled; its history stays until purged."""
         with transaction.atomic():
@@ -35,6 +60,7 @@ class TestView(APIView):
         tags=["subscriptions"],
         request=NewTrialSerializer,
         responses=TrialSerializer,
+        examples=[asked({"event_type": "invoice.paid", "body": {"invoice": 4711}}), answered(TRIAL)],
     )
     def post(self, request: Request, subscription_id: UUID) -> Response:
         """Send a test call and answer what it came to.

@@ -22,7 +22,14 @@ from deliveries.serializers import (
 )
 from subscriptions import parsers
 from subscriptions.authentication import tenant_of
+from subscriptions.examples import asked
 from subscriptions.views import find_subscription
+
+INGEST_EXAMPLE = {
+    "subscription_id": "019ab3cf-11d2-7b0e-8a6c-5f0d9e2c7a31",
+    "event_type": "invoice.paid",
+    "body": {"invoice": 4711, "total": "19.90"},
+}
 
 DEFAULT_LIMIT = 50
 MAX_LIMIT = 250
@@ -54,6 +61,7 @@ class IngestView(APIView):
         operation_id="ingest",
         tags=["ingest"],
         request=IngestSerializer,
+        examples=[asked(INGEST_EXAMPLE)],
         parameters=[
             OpenApiParameter(
                 ingestion.SIGNATURE_HEADER,

@@ -6,10 +6,27 @@ The tag is made of `updated_at`: what people change, not what the engine notes.
 from datetime import UTC, datetime, timedelta
 
 from django.utils.http import parse_etags
+from drf_spectacular.utils import OpenApiParameter, OpenApiResponse
 from rest_framework.request import Request
 
 from subscriptions.models import Subscription
 from subscriptions.problems import Problem
+
+# For the API documentation: what a call may send, and what an answer has.
+IF_MATCH = OpenApiParameter(
+    "If-Match",
+    location=OpenApiParameter.HEADER,
+    description="The ETag that the caller read. If the subscription was changed since: 412, and nothing is done.",
+)
+ETAG = OpenApiParameter(
+    "ETag",
+    location=OpenApiParameter.HEADER,
+    response=[200, 201],
+    description="Names this state of the subscription, for If-Match.",
+)
+STALE = OpenApiResponse(
+    description="The subscription was changed since the caller read it: If-Match does not match."
+)
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 

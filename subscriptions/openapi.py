@@ -5,6 +5,7 @@ from typing import Any
 
 import msgspec
 from drf_spectacular.extensions import OpenApiAuthenticationExtension, OpenApiSerializerFieldExtension
+from drf_spectacular.openapi import AutoSchema
 
 from subscriptions import event_types, problems
 from subscriptions.auth import Auth
@@ -78,6 +79,14 @@ class AuthFieldSchema(OpenApiSerializerFieldExtension):  # type: ignore[no-untyp
             return {"oneOf": list(kinds.values())}
         shown = {"type": {"type": "string", "enum": types}}
         return {"type": "object", "properties": shown, "required": ["type"]}
+
+
+class Schema(AutoSchema):
+    """Describes an operation by its view's docstring, whose first sentence is the summary."""
+
+    def get_summary(self) -> str:
+        given = super().get_summary()
+        return given or " ".join(self.get_description().split("\n\n")[0].split()).partition(". ")[0].rstrip(".")
 
 
 def document_problems(result: dict[str, Any], **kwargs: Any) -> dict[str, Any]:

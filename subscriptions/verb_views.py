@@ -6,12 +6,14 @@ from typing import Any
 from uuid import UUID
 
 from django.db import transaction
-from drf_spectacular.utils import extend_schema
+from drf_spectacular.utils import OpenApiResponse, extend_schema
 from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
-from subscriptions import secrets
+from subscriptions import examples, secrets
+from subscriptions.etags import ETAG, IF_MATCH, STALE
+from subscriptions.examples import answered, asked
 from subscriptions.models import Subscription, SubscriptionQuerySet
 from subscriptions.problems import Problem
 from subscriptions.serializers import (
@@ -27,8 +29,11 @@ Verb = Callable[[SubscriptionQuerySet, str], int]
 VERB: dict[str, Any] = {
     "tags": ["subscriptions"],
     "request": ReasonSerializer,
-    "responses": SubscriptionSerializer,
+    "parameters": [IF_MATCH, ETAG],
+    "responses": {200: SubscriptionSerializer, 412: STALE},
 }
+DISABLED = {409: OpenApiResponse(description="The subscription is disabled.")}
+REASON = asked({"reason": "Maintenance until noon"})
 
 
 def move(request: Request, subscription_id: UUID, verb: Verb, *, refused_statuses: Sequence[str] = ()) -> Response:
@@ -47,7 +52,11 @@ def move(request: Request, subscription_id: UUID, verb: Verb, *, refused_statuse
 class PauseView(APIView):
     """Pause a subscription: it accepts events and holds them. What is held spends no attempt."""
 
-    @extend_schema(operation_id="subscriptions_pause", **VERB)
+    @extend_schema(
+        operation_id="subscriptions_pause",
+        examples=[REASON, answered(examples.PAUSED)],
+        **VERB | {"responses": VERB["responses"] | DISABLED},
+    )
     def post(self, request: Request, subscription_id: UUID) -> Response:
         disabled = Subscription.Status.DISABLED
         return move(request, subscription_id, SubscriptionQuerySet.pause, refused_statuses=[disabled])
@@ -56,7 +65,11 @@ class PauseView(APIView):
 class ResumeView(APIView):
     """Resume a paused subscription: what it held is delivered now."""
 
-    @extend_schema(operation_id="subscriptions_resume", **VERB)
+    @extend_schema(
+        operation_id="subscriptions_resume",
+        examples=[REASON, answered(examples.SHOWN)],
+        **VERB | {"responses": VERB["responses"] | DISABLED},
+    )
     def post(self, request: Request, subscription_id: UUID) -> Response:
         disabled = Subscription.Status.DISABLED
         return move(request, subscription_id, SubscriptionQuerySet.resume, refused_statuses=[disabled])
@@ -65,7 +78,7 @@ class ResumeView(APIView):
 class EnableView(APIView):
     """Enable a disabled subscription, with a closed circuit and a clean slate; one that is paused stays so."""
 
-    @extend_schema(operation_id="subscriptions_enable", **VERB)
+    @extend_schema(operation_id="subscriptions_enable", examples=[REASON, answered(examples.SHOWN)], **VERB)
     def post(self, request: Request, subscription_id: UUID) -> Response:
         return move(request, subscription_id, SubscriptionQuerySet.enable)
 
@@ -73,7 +86,7 @@ class EnableView(APIView):
 class DisableView(APIView):
     """Disable a subscription: ingest calls get 409, and what is pending waits until it is enabled."""
 
-    @extend_schema(operation_id="subscriptions_disable", **VERB)
+    @extend_schema(operation_id="subscriptions_disable", examples=[REASON, answered(examples.DISABLED)], **VERB)
     def post(self, request: Request, subscription_id: UUID) -> Response:
         return move(request, subscription_id, SubscriptionQuerySet.disable)
 
@@ -89,7 +102,9 @@ class RotateSecretView(APIView):
         operation_id="subscriptions_rotate_secret",
         tags=["subscriptions"],
         request=RotationSerializer,
-        responses=NewSubscriptionSerializer,
+        parameters=[IF_MATCH, ETAG],
+        responses={200: NewSubscriptionSerializer, 412: STALE},
+        examples=[asked({"overlap_seconds": 3600}), answered(examples.ROTATED)],
     )
     def post(self, request: Request, subscription_id: UUID) -> Response:
         given = RotationSerializer(data=request.data)

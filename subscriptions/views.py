@@ -4,7 +4,7 @@ from typing import Any
 from uuid import UUID
 
 from django.db import transaction
-from drf_spectacular.utils import extend_schema
+from drf_spectacular.utils import OpenApiResponse, extend_schema
 from rest_framework.exceptions import ValidationError
 from rest_framework.generics import ListAPIView
 from rest_framework.permissions import AllowAny
@@ -12,9 +12,11 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
+from subscriptions import examples
 from subscriptions.authentication import tenant_of
-from subscriptions.etags import etag_of, require_match
-from subscriptions.lists import NewestFirst
+from subscriptions.etags import ETAG, IF_MATCH, STALE, etag_of, require_match
+from subscriptions.examples import answered, asked
+from subscriptions.lists import NewestFirst, bounded
 from subscriptions.models import Subscription, SubscriptionQuerySet
 from subscriptions.problems import Problem
 from subscriptions.serializers import (
@@ -56,16 +58,29 @@ class SubscriptionListView(ListAPIView[Subscription]):
             found = found.taking(filters["event_type"])
         return found.matching(filters["search"]) if "search" in filters else found
 
-    @extend_schema(operation_id="subscriptions_list", parameters=[SubscriptionFilterSerializer])
+    @extend_schema(
+        operation_id="subscriptions_list",
+        parameters=[SubscriptionFilterSerializer],
+        responses={
+            200: SubscriptionSerializer(many=True),
+            422: OpenApiResponse(description="It took too long and was given up; narrow it."),
+        },
+        examples=[answered(examples.SHOWN)],
+    )
     def get(self, request: Request, *args: Any, **kwargs: Any) -> Response:
-        return super().get(request, *args, **kwargs)
+        """List subscriptions, the newest first. Filters narrow the list together."""
+        with bounded():
+            return super().get(request, *args, **kwargs)
 
     @extend_schema(
         operation_id="subscriptions_create",
         request=NewSubscriptionSerializer,
+        parameters=[ETAG],
         responses={201: NewSubscriptionSerializer},
+        examples=[asked(examples.NEW), answered(examples.SHOWN | {"secret": examples.SECRET}, status=201)],
     )
     def post(self, request: Request, *args: Any, **kwargs: Any) -> Response:
+        """Create a subscription. Its secret is in this one answer and never again."""
         serializer = NewSubscriptionSerializer(data=request.data)
         serializer.is_valid(raise_exception=True)
         subscription = serializer.save(tenant=self._tenant_of_new(serializer.validated_data.get("tenant")))
@@ -84,16 +99,28 @@ class SubscriptionListView(ListAPIView[Subscription]):
 class SubscriptionView(APIView):
     """One subscription, without its secret."""
 
-    @extend_schema(operation_id="subscriptions_retrieve", responses=SubscriptionSerializer)
+    @extend_schema(
+        operation_id="subscriptions_retrieve",
+        parameters=[ETAG],
+        responses=SubscriptionSerializer,
+        examples=[answered(examples.SHOWN)],
+    )
     def get(self, request: Request, subscription_id: UUID) -> Response:
+        """Look at a subscription, without its secret."""
         return answer(find_subscription(request, subscription_id))
 
     @extend_schema(
         operation_id="subscriptions_change",
         request=ChangedSubscriptionSerializer,
-        responses=SubscriptionSerializer,
+        parameters=[IF_MATCH, ETAG],
+        responses={200: SubscriptionSerializer, 412: STALE},
+        examples=[asked({"description": "Invoices for the ledger"}), answered(examples.SHOWN)],
     )
     def patch(self, request: Request, subscription_id: UUID) -> Response:
+        """Change a subscription: the fields given, each as a whole, and no others.
+
+        Its tenant stays. Its status and its secret have calls of their own.
+        """
         data = request.data  # read before the row is locked: the caller may be slow
         with transaction.atomic():
             subscription = lock_subscription(request, subscription_id)

@@ -45,6 +45,54 @@ def test_it_describes_every_endpoint_of_the_core_with_what_it_answers(schema):
     assert {key: described.get(key) for key in CORE} == CORE
 
 
+def test_it_describes_every_operation_in_words(schema):
+    operations = {
+        f"{method} {path}": operation
+        for path, found in schema["paths"].items()
+        for method, operation in found.items()
+    }
+    bare = {
+        name: missing
+        for name, operation in operations.items()
+        if (
+            missing := [
+                each for each in ("operationId", "summary", "description", "tags") if not operation.get(each)
+            ]
+        )
+    }
+    assert bare == {}
+    summaries = [operation["summary"] for operation in operations.values()]
+    assert sorted(set(summaries)) == sorted(summaries)
+    assert [summary for summary in summaries if len(summary) > 100 or summary.endswith(".")] == []
+
+
+def test_it_gives_an_example_of_every_body_that_people_write(schema):
+    bodies = {
+        f"{method} {path}": content
+        for path, found in schema["paths"].items()
+        for method, operation in found.items()
+        for content in operation.get("requestBody", {}).get("content", {}).values()
+    }
+    assert bodies
+    assert [name for name, content in bodies.items() if not content.get("examples")] == []
+
+
+def test_it_says_where_if_match_is_taken_and_an_etag_given(schema):
+    taking, giving = set(), set()
+    for path, found in schema["paths"].items():
+        for method, operation in found.items():
+            names = {parameter["name"] for parameter in operation.get("parameters", [])}
+            answers = operation["responses"].items()
+            if "If-Match" in names:
+                taking.add(f"{method} {path}")
+                assert "412" in operation["responses"]
+            giving |= {f"{method} {path}" for _, answer in answers if "ETag" in answer.get("headers", {})}
+    one = "/subscriptions/{subscription_id}"
+    verbs = {f"post {one}/{verb}" for verb in ("pause", "resume", "enable", "disable", "rotate-secret")}
+    assert taking == {f"patch {one}", f"delete {one}"} | verbs
+    assert giving == {"post /subscriptions", f"get {one}", f"patch {one}"} | verbs
+
+
 def test_it_describes_every_refusal_as_a_problem(schema):
     described = {
         (method, path, status): set(answer.get("content", {}))
@@ -92,7 +140,7 @@ def test_it_tells_the_secret_in_the_answers_that_make_one_only(schema):
         "RotationRequest",
     }
     created = schema["paths"]["/subscriptions"]["post"]["responses"]["201"]["content"]["application/json"]
-    assert created == {"schema": {"$ref": "#/components/schemas/NewSubscription"}}
+    assert created["schema"] == {"$ref": "#/components/schemas/NewSubscription"}
 
 
 def test_it_names_the_headers_of_an_ingest_call(schema):

@@ -1,0 +1,57 @@
+"""Examples for the API documentation: one subscription, from its creation on."""
+
+from typing import Any
+
+from drf_spectacular.utils import OpenApiExample
+
+NEW: dict[str, Any] = {
+    "target_url": "https://receiver.example.com/webhooks",
+    "description": "Invoices for the ledger",
+    "event_types": ["invoice.*"],
+    "filter": {"body": {"total": {"$gte": 100}}},
+}
+
+SHOWN: dict[str, Any] = {
+    "id": "019ab3cf-11d2-7b0e-8a6c-5f0d9e2c7a31",
+    "tenant": "",
+    "description": "Invoices for the ledger",
+    "metadata": {},
+    "target_url": "https://receiver.example.com/webhooks",
+    "event_types": ["invoice.*"],
+    "filter": {"body": {"total": {"$gte": 100}}},
+    "headers": {},
+    "secret_header_names": [],
+    "auth": None,
+    "ca_certificates": "",
+    "retry_schedule": [120, 240, 480, 960, 1920],
+    "timeout_seconds": 15,
+    "max_in_flight": 32,
+    "rate_limit": None,
+    "ordered": False,
+    "status": "active",
+    "status_reason": "",
+    "circuit": "closed",
+    "circuit_probe_at": None,
+    "failing_since": None,
+    "disable_at": None,
+    "secret_hint": "…ISw=",
+    "previous_secret_until": None,
+    "created_at": "2026-11-24T08:50:03.142857Z",
+    "updated_at": "2026-11-24T08:50:03.142857Z",
+}
+
+SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSwCgH5Y5C3ISw="  # noqa: S105  # nosec B105 - an example
+
+PAUSED = SHOWN | {"status": "paused", "status_reason": "Maintenance until noon"}
+DISABLED = SHOWN | {"status": "disabled", "status_reason": "Maintenance until noon"}
+ROTATED = SHOWN | {"previous_secret_until": "2026-11-25T08:55:21.718281Z", "secret": SECRET}
+
+
+def asked(value: Any) -> OpenApiExample:
+    """Return the example of a request body."""
+    return OpenApiExample("Request", value, request_only=True)
+
+
+def answered(value: Any, *, status: int = 200) -> OpenApiExample:
+    """Return the example of an answer."""
+    return OpenApiExample("Answer", value, response_only=True, status_codes=[str(status)])
