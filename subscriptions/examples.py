@@ -34,8 +34,8 @@ SHOWN: dict[str, Any] = {
     "circuit_probe_at": None,
     "failing_since": None,
     "disable_at": None,
-    "secret_hint": "…ISw=",
-    "previous_secret_until": None,
+    "secret_hint": "…ISw=",  # nosec B105
+    "previous_secret_until": None,  # nosec B105
     "created_at": "2026-11-24T08:50:03.142857Z",
     "updated_at": "2026-11-24T08:50:03.142857Z",
 }
@@ -44,7 +44,7 @@ SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSwCgH5Y5C3ISw="  # noqa: S105  # n
 
 PAUSED = SHOWN | {"status": "paused", "status_reason": "Maintenance until noon"}
 DISABLED = SHOWN | {"status": "disabled", "status_reason": "Maintenance until noon"}
-ROTATED = SHOWN | {"previous_secret_until": "2026-11-25T08:55:21.718281Z", "secret": SECRET}
+ROTATED = SHOWN | {"previous_secret_until": "2026-11-25T08:55:21.718281Z", "secret": SECRET}  # nosec B105
 
 
 def asked(value: Any) -> OpenApiExample:
