@@ -29,7 +29,7 @@ from deliveries.connections import Connections, Ends
 from deliveries.outcome import ErrorClass, Outcome, error_of_status
 from deliveries.resolver import split_host
 from deliveries.tls import Certificates, hint_of, is_alert
-from subscriptions.addresses import Network, is_allowed_address
+from subscriptions.addresses import Network, is_allowed_address, is_allowed_port
 from subscriptions.auth import ClientCredentials
 
 logger = logging.getLogger(__name__)
@@ -216,7 +216,7 @@ class Handle:
             dns_ms=self._waited_ms if is_new else None,
             connect_ms=_ms(getinfo(pycurl.CONNECT_TIME)) if is_new else None,
             tls_ms=_ms(getinfo(pycurl.APPCONNECT_TIME)) if is_new else None,
-            first_byte_ms=_ms(getinfo(pycurl.STARTTRANSFER_TIME)),
+            first_byte_ms=_ms(getinfo(pycurl.STARTTRANSFER_TIME)) if self._answer.headers else None,
             response_headers=self._answer.stored_headers(),
             response_body=bytes(self._answer.body),
         )
@@ -256,7 +256,8 @@ class Handle:
     def _is_allowed(self, purpose: int, address: Any) -> bool:
         if purpose != pycurl.SOCKTYPE_IPCXN or not isinstance(address.addr, tuple):
             return False
-        return is_allowed_address(ip_address(address.addr[0]), self._allowed_networks)
+        host, port = address.addr[:2]
+        return is_allowed_port(port) and is_allowed_address(ip_address(host), self._allowed_networks)
 
     def _before_request(self, *ends: Any) -> int:
         """Let the request out on this connection, if it is the first time and the connection lives."""

@@ -31,6 +31,7 @@ REFUSED_PORTS = frozenset(
     {22, 23, 25, 53, 110, 111, 135, 139, 143, 389, 445, 465, 587, 636, 993, 995, 1433, 1521}
     | {2049, 2375, 2376, 3306, 3389, 5432, 5900, 6379, 9200, 9300, 11211, 27017}
 )
+WEB_PORTS = (80, 443)
 LOWEST_FREE_PORT = 1024
 
 REFUSED_NAMES = ("localhost", "local", "internal", "svc", "cluster.local", "localdomain", "home.arpa")
@@ -114,6 +115,11 @@ def is_allowed_address(address: Address, allowed_networks: Iterable[Network] = (
     return not any(address in network for network in _IPV4_REFUSED)
 
 
+def is_allowed_port(port: int) -> bool:
+    """Return whether a web server may be at `port`."""
+    return port in WEB_PORTS or (port >= LOWEST_FREE_PORT and port not in REFUSED_PORTS)
+
+
 def check_url(url: str, allowed_networks: Iterable[Network] = ()) -> None:
     """Raise RefusedURL unless `url` is an http(s) URL that may be stored as a target URL."""
     if len(url) > MAX_URL_LENGTH:
@@ -141,9 +147,7 @@ def check_url(url: str, allowed_networks: Iterable[Network] = ()) -> None:
 
 
 def _check_port(port: int | None) -> None:
-    if port is None or port in (80, 443):
-        return
-    if port < LOWEST_FREE_PORT or port in REFUSED_PORTS:
+    if port is not None and not is_allowed_port(port):
         raise RefusedURL(f"Port {port} may not be called: use 80, 443 or a free port from 1024 on.")
 
 
