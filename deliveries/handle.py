@@ -138,6 +138,7 @@ class Handle:
             pycurl.CAINFO: ca_bundle,
             pycurl.SSL_VERIFYPEER: 1,
             pycurl.SSL_VERIFYHOST: 2,
+            pycurl.SSLVERSION: pycurl.SSLVERSION_TLSv1_2,  # or newer
             pycurl.USERAGENT: user_agent,
             pycurl.POST: 1,
             pycurl.UPLOAD_BUFFERSIZE: UPLOAD_BUFFER_BYTES,

@@ -157,9 +157,7 @@ def test_no_url_that_parsers_read_differently_is_stored_or_called(host: str, can
     assert result.error in (ErrorClass.BLOCKED_ADDRESS, ErrorClass.DNS, ErrorClass.INTERNAL)
 
 
-@pytest.mark.parametrize(
-    "scheme", ["file", "ftp", "gopher", "dict", "ws", "telnet", "ldap", "unix", ""]
-)
+@pytest.mark.parametrize("scheme", ["file", "ftp", "gopher", "dict", "ws", "telnet", "ldap", "unix", ""])
 def test_nothing_but_http_is_spoken(scheme: str, transport: Transport) -> None:
     """Not even where the address may be called."""
     with listening(hostile.answers(hostile.OK)) as canary:

@@ -133,6 +133,18 @@ def test_a_receiver_without_tls_is_a_tls_failure_when_called_with_it(transport: 
     assert (result.error, result.hint) == (ErrorClass.TLS, hint)
 
 
+@pytest.mark.filterwarnings("ignore:ssl.TLSVersion.TLSv1:DeprecationWarning")
+def test_a_receiver_that_knows_only_old_versions_is_not_called(
+    transport: Transport, context: ssl.SSLContext
+) -> None:
+    context.set_ciphers("ALL:@SECLEVEL=0")
+    context.minimum_version, context.maximum_version = ssl.TLSVersion.TLSv1, ssl.TLSVersion.TLSv1_1
+    with listening(hostile.answers(hostile.OK), context=context) as listener:
+        result = outcome(transport, listener)
+    hint = "The receiver knows no TLS version of today: 1.2 or 1.3 is needed."
+    assert (result.error, result.hint, listener.requests) == (ErrorClass.TLS, hint, [])
+
+
 # Authorities of a subscription's own
 
 
