@@ -7,6 +7,7 @@ on, the Procfile's processes, the sink and the load. Give names of parts to run 
 import argparse
 import base64
 import contextlib
+import json
 import os
 import statistics
 import subprocess
@@ -55,6 +56,21 @@ SELECT format(
     'table %s, index of what is pending %s',
     pg_size_pretty(pg_relation_size('webhook_requests')), pg_size_pretty(pg_relation_size('requests_pending'))
 ) AS sizes
+"""
+
+# Of the subscriptions that `prepare` made: each takes one event type.
+ONE_TYPE_EACH = """
+UPDATE subscriptions AS s
+SET event_types = ARRAY['type.' || numbered.n]
+FROM (SELECT id, row_number() OVER () - 1 AS n FROM subscriptions) AS numbered
+WHERE s.id = numbered.id
+"""
+
+# Each of them nine times more.
+TENFOLD = """
+INSERT INTO subscriptions
+SELECT (jsonb_populate_record(s, jsonb_build_object('id', gen_random_uuid()))).*
+FROM subscriptions AS s, generate_series(1, 9)
 """
 
 LATENCY = """
@@ -124,6 +140,18 @@ class Bench:
     def calls(self) -> Iterator[load.Call]:
         return load.ingest_calls(self.service.url, self.subscription_ids, secret=SECRET, size=PAYLOAD_BYTES)
 
+    def publish(self, path: str, body: object, *, calls: int) -> list[float]:
+        """Make so many calls to a path below /events, one after the other; return the seconds of each."""
+        url, data = f"{self.service.url}/events{path}", json.dumps(body).encode()
+        seconds = []
+        with requests.Session() as session:
+            for _ in range(calls):
+                started_at = time.monotonic()
+                answer = session.post(url, data, headers={"Content-Type": "application/json"})
+                seconds.append(time.monotonic() - started_at)
+                assert answer.status_code == 202
+        return seconds
+
     def wait_until_settled(self) -> None:
         # One connection for all: making a new one costs PostgreSQL more than the question.
         with self.service.connect() as connection:
@@ -147,6 +175,33 @@ def bench_ingest(bench: Bench) -> None:
         rates.append(result.per_second)
         latencies.append(result.latencies_ms)
     show("ingest", f"{median(rates):,.0f} requests/s", rates, percentiles(latencies[-1]))
+
+
+def bench_batch(bench: Bench) -> None:
+    """POST /events/batch: 1,000 events of 1 KB, one subscription each; one client, no worker."""
+    events = [{"event_type": f"type.{n % SUBSCRIPTIONS}", "body": "x" * (PAYLOAD_BYTES - 50)} for n in range(1000)]
+    rates = []
+    for _ in range(ROUNDS):
+        bench.prepare()
+        bench.service.query(ONE_TYPE_EACH)
+        seconds = bench.publish("/batch", {"events": events}, calls=20)
+        assert bench.service.query("SELECT count(*) AS n FROM webhook_requests")[0]["n"] == 20_000
+        rates.append(20_000 / sum(seconds))
+    show("batch", f"{median(rates):,.0f} events/s", rates, "in batches of 1,000 to one subscription each")
+
+
+def bench_fan_out(bench: Bench) -> None:
+    """POST /events: one event of 1 KB to 1,000 subscriptions; one client, no worker."""
+    event = {"event_type": "invoice.paid", "body": "x" * PAYLOAD_BYTES}
+    times: list[float] = []
+    for _ in range(ROUNDS):
+        bench.prepare()
+        bench.service.query(TENFOLD)
+        bench.service.query("VACUUM ANALYZE subscriptions")
+        bench.publish("", event, calls=3)
+        times += [seconds * 1000 for seconds in bench.publish("", event, calls=20)]
+        assert bench.service.query("SELECT count(*) AS n FROM webhook_requests")[0]["n"] == 23_000
+    show("fan-out", f"median {median(times):.0f} ms for 1,000 subscriptions", [], f"worst {max(times):.0f} ms")
 
 
 def bench_drain(bench: Bench) -> None:
@@ -338,6 +393,8 @@ def bench_hanging_memory(bench: Bench) -> None:
 
 PARTS: dict[str, Callable[[Bench], None]] = {
     "ingest": bench_ingest,
+    "batch": bench_batch,
+    "fan-out": bench_fan_out,
     "drain": bench_drain,
     "sustained": bench_sustained,
     "paced": bench_paced,
