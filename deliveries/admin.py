@@ -108,10 +108,11 @@ class WebhookRequestAdmin(PayloadAdmin):
                     "attempt_count",
                     "failure_count",
                     "error",
+                    "status_reason",
                 )
             },
         ),
-        ("Payload", {"fields": ("payload_size", "readable_payload")}),
+        ("Payload", {"fields": ("payload_size", "shown_findings", "readable_payload")}),
         ("Payload as sent", {"fields": ("payload_as_sent",), "classes": ("collapse",)}),
     )
     readonly_fields = (

@@ -1,6 +1,7 @@
 """The endpoints of events: publish, preview, list, look at one."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 from uuid import UUID
 
@@ -14,7 +15,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
-from deliveries import envelopes, idempotency, previews, publishing
+from deliveries import envelopes, idempotency, payload_checks, previews, publishing
 from deliveries.envelopes import EventEnvelope
 from deliveries.event_serializers import (
     MAX_TOLD_REQUESTS,
@@ -28,6 +29,7 @@ from deliveries.event_serializers import (
     PublishedSerializer,
 )
 from deliveries.models import Event, WebhookRequest
+from deliveries.payload_checks import PayloadRefused
 from deliveries.publishing import NewEvent
 from deliveries.renderers import ExactJSONRenderer
 from subscriptions import parsers
@@ -47,7 +49,10 @@ REFUSALS = {
     403: OpenApiResponse(description="The API key does not have the scope `publish`."),
     413: OpenApiResponse(description="The body is too large."),
     415: OpenApiResponse(description="The body is not application/json in UTF-8."),
-    422: OpenApiResponse(description="The Idempotency-Key was used with another body."),
+    422: OpenApiResponse(
+        description="The payload does not fit the schema of its event type, or the Idempotency-Key was used with "
+        "another body."
+    ),
     503: OpenApiResponse(description="Nothing could be stored; try again after Retry-After."),
 }
 
@@ -174,14 +179,17 @@ class EventPreviewView(APIView):
                 status_codes=["200"],
             ),
         ],
-        responses={200: PreviewSerializer, **{status: REFUSALS[status] for status in (400, 401, 403, 413, 415)}},
+        responses={
+            200: PreviewSerializer,
+            **{status: REFUSALS[status] for status in (400, 401, 403, 413, 415, 422)},
+        },
     )
     def post(self, request: Request) -> Response:
         """Say for each subscription of the tenant whether it would get this event, and if not, why.
 
         Nothing is stored and nothing is sent.
         """
-        [event] = _events([envelopes.read_event(parsers.raw_body(request))], tenant_of(request))
+        [event] = _checked(_events([envelopes.read_event(parsers.raw_body(request))], tenant_of(request)))
         return Response(PreviewSerializer({"subscriptions": previews.forecasts(event)}).data)
 
 
@@ -216,7 +224,10 @@ def _publish(request: Request, *, is_batch: bool) -> HttpResponse:
     read = envelopes.read_batch(body) if is_batch else [envelopes.read_event(body)]
     key = idempotency.Key.of_publish(request.headers, tenant, body)
     events = _events(read, tenant, is_batch=is_batch)
-    answer = publishing.replayed(key) or publishing.publish_call(events, key, is_batch=is_batch)
+    # Before the payloads are checked: the schema may have changed since the first call.
+    answer = publishing.replayed(key)
+    if answer is None:
+        answer = publishing.publish_call(_checked(events, is_batch=is_batch), key, is_batch=is_batch)
     headers = {idempotency.REPLAYED_HEADER: "true"} if answer.is_replayed else {}
     return HttpResponse(answer.body, status=202, content_type="application/json", headers=headers)
 
@@ -227,10 +238,30 @@ def _events(read: Sequence[EventEnvelope], tenant: str | None, *, is_batch: bool
         NewEvent(
             event_type=envelope.event_type,
             payload=bytes(envelope.body),
-            tenant=_tenant_for(envelope, tenant, f"/events/{index}" if is_batch else ""),
+            tenant=_tenant_for(envelope, tenant, _pointer(index, is_batch=is_batch)),
         )
         for index, envelope in enumerate(read)
     ]
+
+
+def _checked(events: Sequence[NewEvent], *, is_batch: bool = False) -> list[NewEvent]:
+    """Return the events with what their schemas find; raise PayloadRefused with the errors of all of them."""
+    checked, errors = [], []
+    for index, event in enumerate(events):
+        pointer = _pointer(index, is_batch=is_batch) + "/body"
+        try:
+            found = payload_checks.findings_of(event.event_type, event.payload, pointer=pointer)
+        except PayloadRefused as refused:
+            errors += refused.errors
+            continue
+        checked.append(event if found is None else replace(event, findings=found))
+    if errors:
+        raise PayloadRefused(errors)
+    return checked
+
+
+def _pointer(index: int, *, is_batch: bool) -> str:
+    return f"/events/{index}" if is_batch else ""
 
 
 def _tenant_for(envelope: EventEnvelope, bound: str | None, pointer: str) -> str:

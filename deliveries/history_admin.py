@@ -13,7 +13,7 @@ from django.utils.html import format_html
 
 from deliveries.models import Event, WebhookRequest
 from deliveries.outcome import ErrorClass
-from subscriptions.read_only_admin import ReadOnlyAdmin, TimeFilter, preformatted
+from subscriptions.read_only_admin import NOTHING, ReadOnlyAdmin, TimeFilter, preformatted
 
 
 class PublishedFilter(TimeFilter):
@@ -49,7 +49,7 @@ class ErrorFilter(admin.SimpleListFilter):
 class PayloadAdmin(ReadOnlyAdmin):
     """Pages of what has a payload: readable, as it was sent, and to download byte for byte."""
 
-    payload_fields = ("payload_size", "readable_payload", "payload_as_sent")
+    payload_fields = ("payload_size", "shown_findings", "readable_payload", "payload_as_sent")
 
     def get_queryset(self, request: HttpRequest) -> QuerySet:
         return super().get_queryset(request).defer("payload")
@@ -76,6 +76,12 @@ class PayloadAdmin(ReadOnlyAdmin):
     def payload_size(self, row: Event | WebhookRequest) -> str:
         url = reverse(f"admin:{self.opts.app_label}_{self.opts.model_name}_payload", args=(row.id,))
         return format_html('{} bytes, <a href="{}">download</a>', len(row.body), url)
+
+    @admin.display(description="findings of the schema")
+    def shown_findings(self, row: Event | WebhookRequest) -> str:
+        findings = row.findings if isinstance(row, Event) else row.all_findings
+        lines = [f"{each['pointer']} {each['code']}: {each['detail']}".strip() for each in findings or ()]
+        return preformatted("\n".join(lines)) if lines else NOTHING
 
     @admin.display(description="formatted")
     def readable_payload(self, row: Event | WebhookRequest) -> str:

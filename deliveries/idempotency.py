@@ -29,8 +29,8 @@ WITH kept AS (
     WHERE k.created_at <= statement_timestamp() - interval '24 hours'
     RETURNING stored_id
 )
-INSERT INTO webhook_requests (id, subscription_id, tenant, event_type, payload)
-SELECT kept.stored_id, s.id, s.tenant, %(event_type)s, %(payload)b
+INSERT INTO webhook_requests (id, subscription_id, tenant, event_type, payload, findings)
+SELECT kept.stored_id, s.id, s.tenant, %(event_type)s, %(payload)b, %(findings)s::text::jsonb
 FROM kept
 JOIN subscriptions AS s ON s.id = %(subscription_id)s
 RETURNING id

@@ -6,8 +6,11 @@ from dataclasses import dataclass, field
 from threading import Event as Flag
 from threading import Lock
 
-from deliveries import envelopes, idempotency, queue, sql
+import msgspec
+
+from deliveries import envelopes, idempotency, payload_checks, queue, sql
 from deliveries.idempotency import Key
+from deliveries.payload_checks import PayloadRefused
 from subscriptions import filters, signing
 from subscriptions.models import Subscription, new_id
 from subscriptions.problems import Problem, unavailable
@@ -34,6 +37,7 @@ class _Row:
     subscription_id: uuid.UUID
     event_type: str
     payload: bytes
+    findings: str | None
     done: Flag = field(default_factory=Flag)
     leads: bool = False
     is_stored: bool = False
@@ -43,10 +47,12 @@ class _Row:
 # The join refuses a subscription that was disabled or deleted since it was cached. The
 # ids are ours, so that a statement whose commit is in doubt can simply be run again.
 INSERT = """
-INSERT INTO webhook_requests (id, subscription_id, tenant, event_type, payload)
-SELECT new.id, s.id, s.tenant, new.event_type, new.payload
-FROM unnest(%(ids)b::uuid[], %(subscription_ids)b::uuid[], %(event_types)b::text[], %(payloads)b::bytea[])
-    AS new (id, subscription_id, event_type, payload)
+INSERT INTO webhook_requests (id, subscription_id, tenant, event_type, payload, findings)
+SELECT new.id, s.id, s.tenant, new.event_type, new.payload, new.findings::jsonb
+FROM unnest(
+    %(ids)b::uuid[], %(subscription_ids)b::uuid[], %(event_types)b::text[], %(payloads)b::bytea[],
+    %(findings)b::text[]
+) AS new (id, subscription_id, event_type, payload, findings)
 JOIN subscriptions AS s ON s.id = new.subscription_id AND s.status <> 'disabled' AND s.deleted_at IS NULL
 ON CONFLICT (id) DO UPDATE SET id = excluded.id
 RETURNING id
@@ -109,8 +115,8 @@ def accept(body: bytes, headers: Mapping[str, str]) -> Accepted | None:
 
     `body` is the raw body of the call, `headers` finds its headers by name. Raises Problem:
     400 for a malformed body, 404 for an unknown subscription, 401 for a missing or wrong
-    signature, 409 for a disabled subscription, 422 for an Idempotency-Key that was used with
-    another body, 503 while the database is away.
+    signature, 409 for a disabled subscription, 422 for a payload that its event type refuses
+    and for an Idempotency-Key that was used with another body, 503 while the database is away.
     """
     envelope = envelopes.read_ingest(body)
     subscription = _find(envelope.subscription_id)
@@ -119,9 +125,8 @@ def accept(body: bytes, headers: Mapping[str, str]) -> Accepted | None:
     payload = bytes(envelope.body)
     if not subscription.is_disabled and not _takes(subscription, envelope.event_type, payload):
         return None
-    row = _Row(new_id(), subscription.id, envelope.event_type, payload)
     try:
-        accepted = _store(row, subscription) if key is None else _store_once(row, subscription, key)
+        accepted = _check_and_store(subscription, envelope.event_type, payload, key)
     except sql.AWAY as error:
         raise unavailable() from error
     if accepted is None:
@@ -140,6 +145,22 @@ def _takes(subscription: Subscription, event_type: str, payload: bytes) -> bool:
     return filters.explain(subscription.filter, document) is None
 
 
+def _check_and_store(
+    subscription: Subscription, event_type: str, payload: bytes, key: Key | None
+) -> Accepted | None:
+    try:
+        findings = payload_checks.findings_of(event_type, payload, pointer="/body")
+    except PayloadRefused:
+        # The schema may have changed since an equal call was accepted.
+        stored = None if key is None else sql.again_if_disconnected(lambda: idempotency.find(key))
+        if stored is None:
+            raise
+        return Accepted(request_id=stored.id, is_replayed=True)
+    text = None if findings is None else msgspec.json.encode(findings).decode()
+    row = _Row(new_id(), subscription.id, event_type, payload, text)
+    return _store(row, subscription) if key is None else _store_once(row, subscription, key)
+
+
 def _store(row: _Row, subscription: Subscription) -> Accepted | None:
     """Store a request, unless its subscription is disabled."""
     if not subscription.is_disabled:
@@ -154,6 +175,7 @@ def _store_once(row: _Row, subscription: Subscription, key: Key) -> Accepted | N
         "subscription_id": row.subscription_id,
         "event_type": row.event_type,
         "payload": row.payload,
+        "findings": row.findings,
     }
     if not subscription.is_disabled and sql.again_if_disconnected(lambda: idempotency.store(key, values)):
         return Accepted(request_id=row.id)
@@ -194,5 +216,6 @@ def _insert(group: list[_Row]) -> set[uuid.UUID]:
         "subscription_ids": [row.subscription_id for row in group],
         "event_types": [row.event_type for row in group],
         "payloads": [row.payload for row in group],
+        "findings": [row.findings for row in group],
     }
     return {stored_id for (stored_id,) in sql.run(INSERT, parameters)}

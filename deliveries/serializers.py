@@ -129,6 +129,9 @@ class RequestStatusSerializer(RequestSerializer):
     """A request, where it stands, and its whole attempt log, oldest first."""
 
     attempts = LoggedAttemptSerializer(many=True)
+    findings = serializers.JSONField(
+        source="all_findings", allow_null=True, help_text="What its event type's schema finds wrong, or null."
+    )
 
     class Meta(RequestSerializer.Meta):
         fields = (
@@ -141,6 +144,7 @@ class RequestStatusSerializer(RequestSerializer):
             "received_at",
             "attempt_count",
             "next_attempt_at",
+            "findings",
             "attempts",
         )
 

@@ -61,8 +61,11 @@ def again_if_disconnected(action: Callable[[], Result], *, seconds: float = ANSW
     """Run `action`, and once more on a new connection if the first turns out to be gone.
 
     A restarted PostgreSQL leaves dead connections behind, which only show when used. One
-    that does not answer at all within `seconds` is not asked twice.
+    that does not answer at all within `seconds` is not asked twice. Within a transaction it
+    is run as it is: a new connection would not have what came before.
     """
+    if connection.in_atomic_block:
+        return action()
     started_at = time.monotonic()
     try:
         with deadline(seconds):

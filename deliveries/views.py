@@ -86,7 +86,10 @@ class IngestView(APIView):
             409: OpenApiResponse(description="The subscription is disabled."),
             413: OpenApiResponse(description="The body is too large."),
             415: OpenApiResponse(description="The body is not application/json in UTF-8."),
-            422: OpenApiResponse(description="The Idempotency-Key was used with another body."),
+            422: OpenApiResponse(
+                description="The payload does not fit the schema of its event type, or the Idempotency-Key was "
+                "used with another body."
+            ),
             503: OpenApiResponse(description="Nothing could be stored; try again after Retry-After."),
         },
     )
@@ -106,8 +109,8 @@ class RequestStatusView(APIView):
         attempts = DeliveryAttempt.objects.order_by("attempt_number")
         queryset = (
             WebhookRequest.objects.for_tenant(tenant_of(request))
-            .select_related("subscription")
-            .defer("payload")
+            .select_related("subscription", "event")
+            .defer("payload", "event__payload")
             .prefetch_related(Prefetch("attempts", queryset=attempts))
         )
         return Response(RequestStatusSerializer(get_object_or_404(queryset, id=request_id)).data)

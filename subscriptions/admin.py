@@ -13,6 +13,7 @@ from rest_framework import serializers
 from subscriptions import secrets
 from subscriptions.api_keys import ApiKey, ApiKeyQuerySet
 from subscriptions.audited_admin import AuditedAdmin, confirmation_page, perform
+from subscriptions.event_type_admin import EventTypeAdmin as EventTypeAdmin
 from subscriptions.event_types import MAX_LENGTH
 from subscriptions.fields import AuthField, CertificatesField, FilterField, HeadersField
 from subscriptions.models import (

@@ -17,6 +17,7 @@ from django.utils import timezone
 from subscriptions import addresses, cache, event_types
 from subscriptions.api_keys import ApiKey as ApiKey
 from subscriptions.audit import AuditEntry as AuditEntry
+from subscriptions.catalog import EventType as EventType
 from subscriptions.credentials import Credentials
 from subscriptions.ids import new_id as new_id
 from subscriptions.validation import validate_event_type_pattern as validate_event_type_pattern

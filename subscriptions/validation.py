@@ -1,6 +1,7 @@
 """What a subscription's fields may hold, in words for who wrote them."""
 
 import json
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -11,6 +12,10 @@ from subscriptions import addresses, event_types, secrets, signing
 
 MAX_METADATA_BYTES = 4096
 MAX_METADATA_DEPTH = 20
+MAX_JSON_BYTES = 65_536
+
+# As JSON writes it; the backslash that begins it is not itself written by one.
+_NUL = re.compile(rb"(?<!\\)(?:\\\\)*\\u0000")
 
 
 def validate_target_url(value: str) -> None:
@@ -58,6 +63,18 @@ def _texts(value: Any, depth: int) -> Iterator[str]:
         yield from value
         for member in value.values():
             yield from _texts(member, depth + 1)
+
+
+def validate_storable(value: Any) -> None:
+    """Raise ValidationError for what PostgreSQL does not take as JSON."""
+    try:
+        text = json.dumps(value, ensure_ascii=False, allow_nan=False).encode()
+    except (ValueError, RecursionError):  # NaN, a huge integer, a lone surrogate, deep nesting
+        raise ValidationError("This JSON cannot be stored.", code="invalid_json") from None
+    if len(text) > MAX_JSON_BYTES:
+        raise ValidationError(f"This JSON has more than {MAX_JSON_BYTES} bytes.", code="invalid_json")
+    if _NUL.search(text):
+        raise ValidationError("This JSON has a NUL character in it.", code="invalid_json")
 
 
 def validate_secret(value: str) -> None:

@@ -18,7 +18,7 @@ from rest_framework.test import APIClient
 from deliveries import queue
 from deliveries.dispatcher import Dispatcher
 from deliveries.models import WebhookRequest
-from subscriptions import cache, signing
+from subscriptions import cache, schema_cache, signing
 from subscriptions.models import ApiKey, Subscription
 from tests.receiver import Receiver, running_receiver
 
@@ -36,10 +36,12 @@ def django_db_setup(django_db_setup: None, django_db_blocker: DjangoDbBlocker) -
 def _fresh_process_state() -> Iterator[None]:
     """Forget what a process remembers between calls: cached subscriptions and the queue's contents."""
     cache.clear()
+    schema_cache.clear()
     with redis.Redis.from_url(settings.REDIS_URL) as client:
         client.flushdb()
     yield
     cache.clear()
+    schema_cache.clear()
 
 
 @pytest.fixture

@@ -543,3 +543,21 @@ def test_it_shows_events_and_leads_to_their_requests(operator, make_event):
     content = operator.get(page_of(event)).content.decode()
     assert f"/admin/deliveries/webhookrequest/?event__id__exact={event.id}" in content
     assert "acme" in content
+
+
+def test_it_shows_what_the_schema_finds_wrong_as_text(make_subscription, make_request):
+    finding = {"pointer": "/total", "code": "type", "detail": '"<b>" is not of type "integer"'}
+    shown = "/total type: &quot;&lt;b&gt;&quot; is not of type &quot;integer&quot;"
+    event = Event.objects.create(event_type="a", payload=b"{}", findings=[finding])
+    own = make_request(make_subscription(), findings=[finding])
+    shared = make_request(make_subscription(), payload=None, event=event)
+    clean = make_request(make_subscription())
+    client = operator_client()
+    for kind, row, is_shown in (
+        ("event", event, True),
+        ("webhookrequest", own, True),
+        ("webhookrequest", shared, True),
+        ("webhookrequest", clean, False),
+    ):
+        page = client.get(reverse(f"admin:deliveries_{kind}_change", args=[row.id])).content.decode()
+        assert (shown in page) is is_shown

@@ -58,6 +58,7 @@ def test_it_shows_a_request_that_was_just_accepted(get, make_subscription, make_
         "received_at": rfc3339(request.received_at),
         "attempt_count": 0,
         "next_attempt_at": rfc3339(request.received_at),
+        "findings": None,
         "attempts": [],
     }
     assert answer.status_code == 200
@@ -94,6 +95,7 @@ def test_it_shows_the_whole_attempt_log_oldest_first(get, make_subscription, mak
         "received_at": rfc3339(request.received_at),
         "attempt_count": 3,
         "next_attempt_at": None,
+        "findings": None,
         "attempts": [
             attempt_document(
                 first,

@@ -1,0 +1,50 @@
+"""Check payloads against the schema of their event type: pass, pass with findings, or refuse."""
+
+from collections.abc import Sequence
+
+from deliveries import sql
+from subscriptions import catalog, filters, schema_cache
+from subscriptions.problems import Problem
+from subscriptions.schema_cache import CheckedType
+from subscriptions.schemas import Finding
+
+# Findings of all the events of a batch that are told.
+MAX_ERRORS = 100
+
+
+class PayloadRefused(Problem):
+    """Payloads do not fit the schemas of their event types, which are enforced."""
+
+    def __init__(self, errors: Sequence[Finding]) -> None:
+        detail = "The payload does not fit the schema of its event type; see errors."
+        super().__init__(status=422, code="payload_refused", detail=detail, errors=list(errors[:MAX_ERRORS]))
+
+
+def findings_of(event_type: str, payload: bytes, *, pointer: str = "") -> list[Finding] | None:
+    """Return what the schema of its event type finds wrong with a payload, None for nothing.
+
+    Raises PayloadRefused if the schema is enforced, with pointers that begin with `pointer`.
+    The database is asked once in a while; the payload is read only if there is a schema.
+    """
+    checked = _checked_type(event_type)
+    if checked is None or checked.schema is None:
+        return None
+    document = filters.document(event_type=event_type, tenant="", payload=payload)
+    findings = checked.schema.findings(document["body"]) if "body" in document else [UNREADABLE]
+    if findings and checked.is_enforced:
+        raise PayloadRefused([finding | {"pointer": pointer + finding["pointer"]} for finding in findings])
+    return findings or None
+
+
+UNREADABLE = {
+    "pointer": "",
+    "code": "unreadable",
+    "detail": "The payload cannot be checked: it is nested too deeply, or has a number that is too large.",
+}
+
+
+def _checked_type(event_type: str) -> CheckedType | None:
+    types = schema_cache.fresh()
+    if types is None:
+        types = sql.again_if_disconnected(catalog.read_checked)
+    return types.get(event_type)

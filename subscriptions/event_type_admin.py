@@ -1,0 +1,36 @@
+"""The operator's pages for event types."""
+
+from django.contrib import admin
+from django.http import HttpRequest
+
+from subscriptions.audited_admin import AuditedAdmin
+from subscriptions.catalog import EventType
+
+
+@admin.register(EventType)
+class EventTypeAdmin(AuditedAdmin):
+    list_display = ("name", "validation", "deprecated", "has_schema", "updated_at")
+    list_filter = ("validation", "deprecated")
+    search_fields = ("name",)
+    search_help_text = "Part of a name."
+    ordering = ("name",)
+    show_full_result_count = False
+    fields = (
+        "name",
+        "description",
+        "schema",
+        "validation",
+        "example",
+        "deprecated",
+        "created_at",
+        "updated_at",
+    )
+    readonly_fields = ("created_at", "updated_at")
+
+    def get_readonly_fields(self, request: HttpRequest, obj: EventType | None = None) -> tuple[str, ...]:
+        # Whoever publishes under the name would publish something that is not described any more.
+        return self.readonly_fields if obj is None else ("name", *self.readonly_fields)
+
+    @admin.display(boolean=True, description="schema")
+    def has_schema(self, event_type: EventType) -> bool:
+        return event_type.schema is not None

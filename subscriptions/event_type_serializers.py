@@ -1,0 +1,68 @@
+"""Event types in JSON, in and out."""
+
+from typing import Any
+
+from django.core.exceptions import ValidationError as InvalidValue
+from rest_framework import serializers
+from rest_framework.validators import UniqueValidator
+
+from subscriptions.catalog import EventType, check_example
+from subscriptions.event_types import MAX_LENGTH
+from subscriptions.lists import FilterSerializer
+from subscriptions.strict import StrictFieldsMixin
+from subscriptions.validation import validate_event_type
+
+
+class EventTypeFilterSerializer(FilterSerializer):
+    """The filters of GET /event-types."""
+
+    deprecated = serializers.BooleanField(required=False, allow_null=True, default=None)
+    validation = serializers.ChoiceField(required=False, choices=EventType.Validation.choices)
+
+
+class EventTypeSerializer(StrictFieldsMixin, serializers.ModelSerializer[EventType]):
+    """An event type that is described. `null` for `schema` or `example` means that there is none."""
+
+    class Meta:
+        model = EventType
+        fields = (
+            "name",
+            "description",
+            "schema",
+            "example",
+            "deprecated",
+            "validation",
+            "created_at",
+            "updated_at",
+        )
+        read_only_fields: tuple[str, ...] = ("created_at", "updated_at")
+        extra_kwargs = {
+            "name": {
+                "max_length": MAX_LENGTH,
+                "validators": [
+                    validate_event_type,
+                    UniqueValidator(EventType.objects.all(), "There is an event type of this name."),
+                ],
+            }
+        }
+
+    def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
+        """Refuse an example that does not fit the schema, whichever of them is new."""
+        found = {
+            name: attrs[name] if name in attrs else getattr(self.instance, name, None)
+            for name in ("schema", "example")
+        }
+        try:
+            check_example(found["schema"], found["example"])
+        except InvalidValue as invalid:
+            raise serializers.ValidationError(serializers.as_serializer_error(invalid)) from None
+        return attrs
+
+
+class ChangedEventTypeSerializer(EventTypeSerializer):
+    """Changes to an event type: the fields given. Its name stays."""
+
+    refusals = {"name": "The name of an event type cannot be changed."}
+
+    class Meta(EventTypeSerializer.Meta):
+        read_only_fields = ("name", *EventTypeSerializer.Meta.read_only_fields)

@@ -1,0 +1,79 @@
+"""The admin's pages for event types."""
+
+import pytest
+from django.urls import reverse
+
+from subscriptions import schema_cache
+from subscriptions.audit import AuditEntry
+from subscriptions.catalog import EventType
+from tests.staff import operator_client, staff_client
+
+pytestmark = pytest.mark.django_db
+
+LIST = "admin:subscriptions_eventtype_changelist"
+ADD = "admin:subscriptions_eventtype_add"
+
+
+def change_url(event_type):
+    return reverse("admin:subscriptions_eventtype_change", args=[event_type.pk])
+
+
+def form(**fields):
+    given = {"name": "invoice.paid", "description": "", "schema": "", "example": "", "validation": "off"}
+    return given | fields
+
+
+def test_it_describes_an_event_type_and_records_who_did():
+    answer = operator_client().post(
+        reverse(ADD),
+        form(schema='{"type": "object"}', example="{}", validation="enforce", description="Paid."),
+    )
+    assert answer.status_code == 302
+    [event_type] = EventType.objects.all()
+    assert (event_type.name, event_type.schema, event_type.example) == ("invoice.paid", {"type": "object"}, {})
+    assert (event_type.validation, event_type.description) == ("enforce", "Paid.")
+    [entry] = AuditEntry.objects.filter(object_id=str(event_type.pk))
+    assert (entry.actor, entry.action, entry.object_kind) == ("operator", "add", "event type")
+
+
+def test_it_changes_one_but_not_its_name_and_the_process_forgets_its_schema():
+    event_type = EventType.objects.create(name="a", schema={"type": "object"}, validation="warn")
+    schema_cache.put({}, generation=schema_cache.generation())
+    client = operator_client()
+    assert client.post(change_url(event_type), form(name="b", validation="off")).status_code == 302
+    event_type.refresh_from_db()
+    assert (event_type.name, event_type.validation, event_type.schema) == ("a", "off", None)
+    assert schema_cache.fresh() is None
+    schema_cache.give_up()
+
+
+@pytest.mark.parametrize(
+    ("fields", "error"),
+    [
+        ({"name": "a b"}, "An event type has letters, digits, _ and -, in segments joined by dots."),
+        ({"schema": '{"type": 1}'}, "/type:"),
+        ({"schema": '{"type": "object"}', "example": "[]"}, "is not of type &quot;object&quot;"),
+        ({"example": '"\\u0000"'}, "Null characters are not allowed."),
+    ],
+)
+def test_it_says_what_is_wrong(fields, error):
+    answer = operator_client().post(reverse(ADD), form(**fields))
+    assert answer.status_code == 200
+    assert error in answer.content.decode()
+    assert not EventType.objects.exists()
+
+
+def test_it_lists_and_finds_them():
+    EventType.objects.create(name="invoice.paid", schema={})
+    EventType.objects.create(name="order.made")
+    page = operator_client().get(reverse(LIST), {"q": "invoice"}).content.decode()
+    assert "invoice.paid" in page
+    assert "order.made" not in page
+
+
+def test_who_may_only_look_cannot_change_anything():
+    event_type = EventType.objects.create(name="a")
+    client = staff_client("view_eventtype")
+    assert client.get(change_url(event_type)).status_code == 200
+    assert client.post(change_url(event_type), form(name="a", description="x")).status_code == 403
+    assert client.get(reverse(ADD)).status_code == 403

@@ -1,0 +1,193 @@
+"""GET, POST and PATCH /event-types: the catalog of what is published."""
+
+import pytest
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
+
+from subscriptions.catalog import EventType
+from tests.expected import REQUEST_ID, invalid, problem, rfc3339
+
+pytestmark = pytest.mark.django_db
+
+SCHEMA = {"type": "object", "required": ["total"], "properties": {"total": {"type": "integer"}}}
+
+
+@pytest.fixture
+def call(client_with_key):
+    def make(method, path="", body=None, client=None):
+        made = getattr(client or client_with_key, method)
+        return made(f"/event-types{path}", body, format="json", HTTP_REQUEST_ID=REQUEST_ID)
+
+    return make
+
+
+def shown(event_type):
+    event_type.refresh_from_db()
+    return {
+        "name": event_type.name,
+        "description": event_type.description,
+        "schema": event_type.schema,
+        "example": event_type.example,
+        "deprecated": event_type.deprecated,
+        "validation": event_type.validation,
+        "created_at": rfc3339(event_type.created_at),
+        "updated_at": rfc3339(event_type.updated_at),
+    }
+
+
+def test_it_describes_an_event_type(call):
+    described = {
+        "name": "invoice.paid",
+        "description": "An invoice was paid.",
+        "schema": SCHEMA,
+        "example": {"total": 5},
+        "deprecated": True,
+        "validation": "warn",
+    }
+    answer = call("post", body=described)
+    [event_type] = EventType.objects.all()
+    assert answer.status_code == 201
+    assert answer["Location"] == "/event-types/invoice.paid"
+    assert answer.json() == shown(event_type)
+    assert {name: answer.json()[name] for name in described} == described
+    assert call("get", "/invoice.paid").json() == shown(event_type)
+
+
+def test_a_name_is_enough(call):
+    answer = call("post", body={"name": "a"})
+    [event_type] = EventType.objects.all()
+    assert answer.status_code == 201
+    assert answer.json() == shown(event_type)
+    assert (event_type.schema, event_type.example, event_type.validation) == (None, None, "off")
+
+
+NOT_A_TYPE = "An event type has letters, digits, _ and -, in segments joined by dots."
+
+
+@pytest.mark.parametrize(
+    ("body", "error"),
+    [
+        ({}, ("/name", "required", "This field is required.")),
+        ({"name": "a b"}, ("/name", "invalid_event_type", NOT_A_TYPE)),
+        ({"name": "known"}, ("/name", "unique", "There is an event type of this name.")),
+        (
+            {"name": "a", "validation": "strict"},
+            ("/validation", "invalid_choice", '"strict" is not a valid choice.'),
+        ),
+        ({"name": "a", "scheme": {}}, ("/scheme", "unknown", "This field is not known.")),
+        ({"name": "a", "schema": True}, ("/schema", "invalid_schema", "A schema is a JSON object.")),
+        (
+            {"name": "a", "schema": {"properties": {"a": {"minimum": "x"}}}},
+            ("/schema", "invalid_schema", '/properties/a/minimum: "x" is not of type "number"'),
+        ),
+        (
+            {"name": "a", "schema": {"$ref": "http://example.com/a.json"}},
+            (
+                "/schema",
+                "invalid_schema",
+                (
+                    "Resource 'http://example.com/a.json' is not present in a registry and retrieving it failed: "
+                    "Retrieval is disabled, cannot fetch http://example.com/a.json"
+                ),
+            ),
+        ),
+        (
+            {"name": "a", "schema": SCHEMA, "example": {"total": "5"}},
+            ("/example", "does_not_fit", '/total: "5" is not of type "integer"'),
+        ),
+        ({"name": "a", "example": "a\0b"}, ("/example", "invalid_json", "This JSON has a NUL character in it.")),
+        (
+            {"name": "a", "example": ["x" * 66_000]},
+            ("/example", "invalid_json", "This JSON has more than 65536 bytes."),
+        ),
+    ],
+)
+def test_it_refuses_what_makes_no_sense(call, body, error):
+    EventType.objects.create(name="known")
+    answer = call("post", body=body)
+    assert (answer.status_code, answer.json()) == (400, invalid(error))
+    assert EventType.objects.count() == 1
+
+
+def test_a_text_that_only_looks_like_a_nul_is_taken(call):
+    assert call("post", body={"name": "a", "example": r"a\u0000b"}).json()["example"] == r"a\u0000b"
+
+
+def test_it_changes_the_fields_given(call):
+    event_type = EventType.objects.create(name="a", schema=SCHEMA, example={"total": 1})
+    event_type.refresh_from_db()
+    before = event_type.updated_at
+    answer = call("patch", "/a", {"description": "More.", "validation": "enforce"})
+    assert answer.status_code == 200
+    assert answer.json() == shown(event_type)
+    assert (event_type.description, event_type.validation, event_type.schema) == ("More.", "enforce", SCHEMA)
+    assert event_type.updated_at > before
+    assert call("patch", "/a", {"schema": None, "example": None}).json()["schema"] is None
+
+
+@pytest.mark.parametrize(
+    ("change", "error"),
+    [
+        ({"name": "b"}, ("/name", "read_only", "The name of an event type cannot be changed.")),
+        ({"example": {}}, ("/example", "does_not_fit", '"total" is a required property')),
+        (
+            {"schema": {"type": "array"}},
+            ("/example", "does_not_fit", '{"total":1} is not of type "array"'),
+        ),
+    ],
+)
+def test_it_refuses_changes_that_make_no_sense(call, change, error):
+    event_type = EventType.objects.create(name="a", schema=SCHEMA, example={"total": 1})
+    before = shown(event_type)
+    answer = call("patch", "/a", change)
+    assert (answer.status_code, answer.json()) == (400, invalid(error))
+    assert shown(event_type) == before
+
+
+def test_one_that_is_not_there_is_not_found(call):
+    for method in ("get", "patch"):
+        answer = call(method, "/invoice.paid", {} if method == "patch" else None)
+        assert (answer.status_code, answer.json()) == (
+            404,
+            problem(404, "not_found", "There is no such thing here."),
+        )
+
+
+def test_it_lists_them_newest_first_and_filters_them(call):
+    first = EventType.objects.create(name="a", deprecated=True)
+    second = EventType.objects.create(name="b", validation="warn")
+    assert call("get").json() == {"next": None, "previous": None, "results": [shown(second), shown(first)]}
+
+    def names(query):
+        return [one["name"] for one in call("get", f"?{query}").json()["results"]]
+
+    assert names("deprecated=true") == ["a"]
+    assert names("deprecated=false") == ["b"]
+    assert names("validation=warn") == ["b"]
+    assert names("limit=1") == ["b"]
+    refused = call("get", "?name=a")
+    assert refused.json() == invalid(("/name", "unknown", "This parameter is not known."))
+
+
+def test_a_list_takes_as_many_queries_for_many_as_for_one(call):
+    counts = []
+    for _ in range(2):
+        EventType.objects.create(name=f"first.{len(counts)}")
+        with CaptureQueriesContext(connection) as queries:
+            call("get")
+        counts.append(len(queries))
+        EventType.objects.bulk_create([EventType(name=f"a{n}") for n in range(5) if len(counts) == 1])
+    assert counts == [3, 3]  # the API key, the note of its use, the list
+
+
+def test_every_tenant_reads_them_and_only_operators_write(call, make_client):
+    EventType.objects.create(name="a")
+    tenant = make_client(tenant="acme")
+    assert call("get", client=tenant).status_code == call("get", "/a", client=tenant).status_code == 200
+    for method, path, body in (("post", "", {"name": "b"}), ("patch", "/a", {"deprecated": True})):
+        answer = call(method, path, body, client=tenant)
+        detail = "An API key that is bound to a tenant cannot change event types."
+        assert (answer.status_code, answer.json()) == (403, problem(403, "permission_denied", detail))
+        assert call(method, path, body, client=make_client("read", "publish")).status_code == 403
+    assert call("get", client=make_client("manage", "publish")).status_code == 403
+    assert shown(EventType.objects.get())["deprecated"] is False
