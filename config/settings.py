@@ -74,6 +74,7 @@ INSTALLED_APPS = [
 MIDDLEWARE = [
     "subscriptions.problems.RequestIdMiddleware",
     "deliveries.readiness.DatabaseDeadlineMiddleware",
+    "subscriptions.api_audit.ApiAuditMiddleware",
     "django.middleware.security.SecurityMiddleware",
     "csp.middleware.CSPMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",

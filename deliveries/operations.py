@@ -1,7 +1,7 @@
 """What people ask for: replay and purge."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
@@ -11,6 +11,8 @@ from django.db.models.functions import Now
 
 from deliveries import orphans, queue, sql
 from deliveries.models import Heartbeat, IdempotencyKey, WebhookRequest, WebhookRequestQuerySet
+from subscriptions import audit
+from subscriptions.audit import Actor, AuditEntry
 
 # Rows per transaction: short enough that nobody waits for it.
 PURGE_BATCH = 1_000
@@ -49,8 +51,10 @@ class Selection:
         return WebhookRequest.objects.settled().filter(**given)
 
 
-def replay(selection: Selection, *, progress: Progress = no_progress) -> int:
+def replay(selection: Selection, *, progress: Progress = no_progress, actor: Actor | None = None) -> int:
     """Start a new run of every settled request selected, oldest first; return how many.
+
+    What `actor` does is recorded: each request that was named, or how many of each batch.
 
     Works in batches and wakes the workers after each, so that a long replay delivers from
     the beginning, and one that is interrupted has done what it had reported.
@@ -64,10 +68,21 @@ def replay(selection: Selection, *, progress: Progress = no_progress) -> int:
         )
         if not batch:
             return replayed
-        replayed += WebhookRequest.objects.filter(id__in=batch).replay()
+        with transaction.atomic():
+            replayed += WebhookRequest.objects.filter(id__in=batch).replay()
+            if actor is not None:
+                AuditEntry.objects.bulk_create(_replayed(actor, selection, batch))
         transaction.on_commit(queue.wake_up)
         after = batch[-1]
         progress(replayed)
+
+
+def _replayed(actor: Actor, selection: Selection, batch: Sequence[UUID]) -> list[AuditEntry]:
+    if selection.ids is not None:
+        return [audit.entry(actor, "replay", kind="webhook request", object_id=row_id) for row_id in batch]
+    given = {name: value for name, value in asdict(selection).items() if value is not None}
+    extent = {"requests": len(batch), "first": batch[0], "last": batch[-1]}
+    return [audit.entry(actor, "replay", kind="webhook request", after=given | extent)]
 
 
 PURGE = """

@@ -11,7 +11,7 @@ from rest_framework.views import APIView
 from deliveries import envelopes, orphans, trials
 from deliveries.outcome import HINTS, ErrorClass
 from deliveries.serializers import NewTrialSerializer, TrialSerializer
-from subscriptions import parsers, views
+from subscriptions import api_audit, parsers, views
 from subscriptions.etags import IF_MATCH, STALE
 from subscriptions.examples import answered, asked
 from subscriptions.views import find_subscription, lock_subscription
@@ -46,7 +46,9 @@ class SubscriptionView(views.SubscriptionView):
     def delete(self, request: Request, subscription_id: UUID) -> Response:
         """Delete a subscription. Its pending requests are canceled; its history stays until purged."""
         with transaction.atomic():
-            lock_subscription(request, subscription_id).remove()
+            subscription = lock_subscription(request, subscription_id)
+            with api_audit.recording(request, "delete", subscription):
+                subscription.remove()
         # After the commit, and not under its lock: workers settle requests in the other order.
         orphans.cancel(limit=orphans.CANCELED_AT_ONCE)
         return Response(status=204)

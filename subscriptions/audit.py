@@ -3,7 +3,9 @@
 import os
 import pwd
 import socket
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any
 
@@ -38,6 +40,11 @@ BOOKKEEPING = frozenset(
         "window_started_at",
     }
 )
+
+# What says nothing when something is added.
+EMPTY: tuple[Any, ...] = (None, "", [], {})
+
+_noted: ContextVar[bool] = ContextVar("noted", default=False)
 
 
 class AuditEntry(models.Model):
@@ -120,6 +127,22 @@ def record(
     AuditEntry.objects.bulk_create(
         [entry(actor, action, kind=kind, object_id=object_id, before=before, after=after)]
     )
+    note()
+
+
+@contextmanager
+def noting() -> Iterator[Callable[[], bool]]:
+    """Find out whether something was recorded within the block: ask what it yields."""
+    token = _noted.set(False)
+    try:
+        yield _noted.get
+    finally:
+        _noted.reset(token)
+
+
+def note() -> None:
+    """Say that whatever there was to record has been."""
+    _noted.set(True)
 
 
 def entry(
@@ -171,8 +194,9 @@ def changes(before: Mapping[str, Any], after: Mapping[str, Any]) -> tuple[dict[s
 
 
 def given(data: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the fields of a call, with what is secret in them hidden."""
-    return {name: Hidden(value) if name in SECRET_FIELDS else value for name, value in data.items()}
+    """Return the fields of a call but its payload, with what is secret in them hidden."""
+    told = {name: value for name, value in data.items() if name != "body"}
+    return {name: Hidden(value) if name in SECRET_FIELDS else value for name, value in told.items()}
 
 
 def _shown(value: Any) -> Any:

@@ -15,8 +15,6 @@ from subscriptions.audit import AuditEntry
 from subscriptions.logins import user_actor
 from subscriptions.read_only_admin import HistoryFromLog
 
-EMPTY: tuple[Any, ...] = (None, "", [], {})
-
 
 class AuditedAdmin(HistoryFromLog):
     """Pages whose changes are recorded."""
@@ -29,7 +27,7 @@ class AuditedAdmin(HistoryFromLog):
         return row
 
     def log_addition(self, request: HttpRequest, obj: models.Model, message: Any) -> Any:
-        given = {name: value for name, value in audit.snapshot(obj).items() if value not in EMPTY}
+        given = {name: value for name, value in audit.snapshot(obj).items() if value not in audit.EMPTY}
         self._record(request, obj, "add", {}, given)
 
     def log_change(self, request: HttpRequest, obj: models.Model, message: Any) -> Any:

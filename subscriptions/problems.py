@@ -182,6 +182,11 @@ def _respond(problem: Problem) -> HttpResponse:
     return HttpResponse(problem.body(), status=problem.status, headers=problem.headers, content_type=CONTENT_TYPE)
 
 
+def respond_to(error: Exception) -> HttpResponse:
+    """Answer for an error that was raised outside of a view."""
+    return _respond(problem_for(error))
+
+
 @csrf_exempt
 def not_found(request: HttpRequest, exception: Exception | None = None) -> HttpResponse:
     return _respond(Problem(status=404, code="not_found", detail="There is no such path."))

@@ -11,7 +11,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
-from subscriptions import examples, secrets
+from subscriptions import api_audit, examples, secrets
 from subscriptions.etags import ETAG, IF_MATCH, STALE
 from subscriptions.examples import answered, asked
 from subscriptions.models import Subscription, SubscriptionQuerySet
@@ -44,7 +44,8 @@ def move(request: Request, subscription_id: UUID, verb: Verb, *, refused_statuse
         subscription = lock_subscription(request, subscription_id)
         if subscription.status in refused_statuses:
             raise Problem(status=409, code="subscription_disabled", detail="It is disabled: enable it instead.")
-        verb(Subscription.objects.filter(id=subscription_id), given.validated_data["reason"])
+        with api_audit.recording(request, verb.__name__, subscription):
+            verb(Subscription.objects.filter(id=subscription_id), given.validated_data["reason"])
         subscription.refresh_from_db()
     return answer(subscription)
 
@@ -113,5 +114,6 @@ class RotateSecretView(APIView):
         overlap = timedelta(seconds=given.validated_data["overlap_seconds"])
         with transaction.atomic():
             subscription = lock_subscription(request, subscription_id)
-            subscription.rotate_secret(secret, overlap=overlap)
+            with api_audit.recording(request, "rotate secret", subscription):
+                subscription.rotate_secret(secret, overlap=overlap)
         return answer(subscription, secret=secret)

@@ -12,7 +12,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
-from subscriptions import examples
+from subscriptions import api_audit, examples
 from subscriptions.authentication import tenant_of
 from subscriptions.etags import ETAG, IF_MATCH, STALE, etag_of, require_match
 from subscriptions.examples import answered, asked
@@ -83,7 +83,10 @@ class SubscriptionListView(ListAPIView[Subscription]):
         """Create a subscription. Its secret is in this one answer and never again."""
         serializer = NewSubscriptionSerializer(data=request.data)
         serializer.is_valid(raise_exception=True)
-        subscription = serializer.save(tenant=self._tenant_of_new(serializer.validated_data.get("tenant")))
+        tenant = self._tenant_of_new(serializer.validated_data.get("tenant"))
+        with transaction.atomic():
+            subscription = serializer.save(tenant=tenant)
+            api_audit.record_new(request, subscription)
         headers = headers_of(subscription) | {"Location": f"/subscriptions/{subscription.id}"}
         return Response(serializer.data, status=201, headers=headers)
 
@@ -126,7 +129,8 @@ class SubscriptionView(APIView):
             subscription = lock_subscription(request, subscription_id)
             serializer = ChangedSubscriptionSerializer(subscription, data=data, partial=True)
             serializer.is_valid(raise_exception=True)
-            serializer.save()
+            with api_audit.recording(request, "change", subscription):
+                serializer.save()
         return answer(subscription)
 
 

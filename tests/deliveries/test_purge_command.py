@@ -8,6 +8,7 @@ from django.core.management import CommandError, call_command
 
 from deliveries import operations
 from deliveries.models import DeliveryAttempt, Event, WebhookRequest
+from subscriptions.audit import AuditEntry
 
 SETTLED = ("delivered", "failed", "canceled", "skipped")
 
@@ -44,6 +45,15 @@ def test_it_deletes_what_is_older_than_the_retention_with_its_attempts(settled_f
     assert left() == {young}
     assert set(DeliveryAttempt.objects.values_list("request_id", flat=True)) == {young.id}
     assert not WebhookRequest.objects.filter(id__in=[request.id for request in old]).exists()
+
+
+def test_it_records_who_purged_what(settled_for):
+    settled_for(31)
+    purge("--dry-run")
+    purge("--status", "delivered")
+    entry = AuditEntry.objects.get()
+    assert (entry.actor_kind, entry.action, entry.object_kind) == ("command", "purge", "webhook request")
+    assert entry.after == {"older_than_days": 30.0, "statuses": ["delivered"]}
 
 
 def test_it_takes_the_age_in_days_and_parts_of_days(settled_for):

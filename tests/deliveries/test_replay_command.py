@@ -9,6 +9,7 @@ from django.core.management import CommandError, call_command
 
 from deliveries import operations
 from deliveries.models import WebhookRequest
+from subscriptions.audit import AuditEntry
 
 NOON = datetime(2026, 11, 24, 12, tzinfo=UTC)
 SAY_WHICH = "Say which: give request ids, or --subscription, --status, --since, --until, --event-type."
@@ -37,6 +38,24 @@ def settled(subscription, make_request, settle):
         return settle(make_request(fields.pop("subscription", subscription), **fields), status)
 
     return make
+
+
+def test_it_records_each_request_that_was_named_and_how_many_of_the_others(settled, subscription):
+    first, second = settled(), settled()
+    replay(first.id, "--dry-run")
+    replay(first.id)
+    settled(subscription=subscription)
+    replay("--subscription", subscription.id, "--status", "failed")
+    named, others = AuditEntry.objects.order_by("id")
+    assert (named.actor_kind, named.action, named.object_id) == ("command", "replay", str(first.id))
+    assert others.object_kind == "webhook request"
+    assert others.after | {"last": ""} == {
+        "subscription_id": str(subscription.id),
+        "status": "failed",
+        "requests": 2,
+        "first": str(second.id),
+        "last": "",
+    }
 
 
 def test_it_starts_a_new_run_that_is_due_now_and_keeps_what_was_tried(settled, make_attempt, settle):

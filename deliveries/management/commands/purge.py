@@ -5,6 +5,7 @@ from django.conf import settings
 from django.core.management.base import BaseCommand, CommandParser
 
 from deliveries import operations
+from subscriptions import audit
 
 
 def days(text: str) -> float:
@@ -42,7 +43,10 @@ class Command(BaseCommand):
             count = operations.count_purgeable(older_than_days=options["older_than"], statuses=statuses)
             self.stdout.write(f"{count} requests would be purged.")
             return
-        purged = operations.purge(older_than_days=options["older_than"], statuses=statuses, progress=self.tell)
+        conditions = {"older_than_days": options["older_than"], "statuses": list(statuses)}
+        # First, and by itself: a purge has many transactions, and one that is interrupted has purged too.
+        audit.record(audit.command_actor(), "purge", kind="webhook request", after=conditions)
+        purged = operations.purge(**conditions, progress=self.tell)
         self.stdout.write(f"Purged {purged} requests.")
 
     def tell(self, done: int) -> None:

@@ -7,6 +7,7 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from deliveries import operations
 from deliveries.operations import Selection
+from subscriptions import audit
 
 
 def moment(text: str) -> datetime:
@@ -47,5 +48,9 @@ class Command(BaseCommand):
         if options["dry_run"]:
             self.stdout.write(f"{total} requests would be replayed.")
             return
-        replayed = operations.replay(selection, progress=lambda done: self.stderr.write(f"{done} of {total}"))
+        replayed = operations.replay(
+            selection,
+            progress=lambda done: self.stderr.write(f"{done} of {total}"),
+            actor=audit.command_actor(),
+        )
         self.stdout.write(f"Replayed {replayed} requests.")

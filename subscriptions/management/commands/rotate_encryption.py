@@ -2,7 +2,7 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
-from subscriptions import reencryption
+from subscriptions import audit, reencryption
 
 
 class Command(BaseCommand):
@@ -12,6 +12,8 @@ class Command(BaseCommand):
         parser.add_argument("--dry-run", action="store_true", help="Only say how many would be encrypted anew.")
 
     def handle(self, *args: Any, **options: Any) -> None:
+        if not options["dry_run"]:
+            audit.record(audit.command_actor(), "rotate encryption", kind="subscription")
         tally = reencryption.reencrypt(dry_run=options["dry_run"], progress=self.tell)
         for name in tally.unreadable:
             self.stderr.write(f"cannot be read: {name}")
