@@ -23,7 +23,8 @@ from django.conf import settings
 from django.db import transaction
 
 from deliveries import sql
-from deliveries.leases import MAX_LOST_IN_A_ROW, ClaimedRequest, Target
+from deliveries.eligibility import CALLS_IN_RATE_WINDOW, FREE_SLOTS, MAY_BE_TRIED, RATE_CALLS, RATE_WINDOW
+from deliveries.leases import LOST_BY_A_SUSPECT, MAX_LOST_IN_A_ROW, ClaimedRequest, Target
 from deliveries.slots import Slots
 
 # Subscriptions looked at per walk, and walks per claim: together some 10 ms, however many
@@ -37,16 +38,13 @@ MAX_BYTES = 128 * 1024 * 1024
 # Claims that a rate limit's window remembers: those of the last second are far fewer.
 METER_LENGTH = 1_000
 
-_FIRST = uuid.UUID(int=0)
-_LAST = uuid.UUID(int=2**128 - 1)
+FIRST = uuid.UUID(int=0)
+LAST = uuid.UUID(int=2**128 - 1)
 
 # A loose index scan over requests_pending: one index descent per subscription, whatever
 # the length of its queue, because the first entry of each holds its earliest due time.
-# Then: who may be tried at all, and has a slot free? A circuit that is open lets one call
-# through when its time has come; a rate limit that is used up is told apart, because it
-# is over within moments.
-WALK = """
-WITH RECURSIVE walk (subscription_id, next_attempt_at) AS (
+VISITED = """
+walk (subscription_id, next_attempt_at) AS (
     (
         SELECT subscription_id, next_attempt_at
         FROM webhook_requests
@@ -67,35 +65,29 @@ WITH RECURSIVE walk (subscription_id, next_attempt_at) AS (
 ),
 visited AS MATERIALIZED (
     SELECT subscription_id, next_attempt_at FROM walk LIMIT %(length)s
-),
+)
+"""
+
+# Of those visited, who may be tried at all, and has a slot free? A rate limit that is used
+# up is told apart, because it is over within moments.
+WALK = f"""
+WITH RECURSIVE {VISITED},
 candidates AS MATERIALIZED (
     SELECT
         s.id,
         (
             SELECT CASE
-                WHEN sum(recent.calls) >= greatest(floor(s.rate_limit), 1) THEN extract(
-                    epoch FROM min(recent.at) - statement_timestamp()
-                        + greatest(floor(s.rate_limit), 1) / s.rate_limit * interval '1 second'
-                )::float
+                WHEN sum(recent.calls) >= {RATE_CALLS}
+                THEN extract(epoch FROM min(recent.at) + {RATE_WINDOW} - statement_timestamp())::float
             END
-            FROM unnest(s.rate_times, s.rate_counts) AS recent (at, calls)
-            WHERE recent.at > statement_timestamp()
-                - greatest(floor(s.rate_limit), 1) / s.rate_limit * interval '1 second'
+            FROM {CALLS_IN_RATE_WINDOW}
         ) AS rate_held_seconds
     FROM visited
     JOIN subscriptions AS s ON s.id = visited.subscription_id
     WHERE visited.next_attempt_at <= statement_timestamp()
         AND coalesce(nullif(s.tenant, ''), s.id::text) <> ALL(%(satisfied)s::text[])
-        AND s.status = 'active'
-        AND (s.circuit_opened_at IS NULL OR s.circuit_probe_at <= statement_timestamp())
-        AND (s.blocked_until IS NULL OR s.blocked_until <= statement_timestamp())
-        AND CASE WHEN s.ordered OR s.circuit_opened_at IS NOT NULL THEN 1 ELSE s.max_in_flight END > (
-            SELECT count(*)
-            FROM webhook_requests AS leased
-            WHERE leased.subscription_id = s.id
-                AND leased.lease_token IS NOT NULL
-                AND leased.next_attempt_at > statement_timestamp()
-        )
+        AND {MAY_BE_TRIED}
+        AND {FREE_SLOTS} > 0
 ),
 locked AS (
     -- what Target.of_row reads, in its order
@@ -122,30 +114,21 @@ SELECT
     statement_timestamp()
 FROM (SELECT 1) AS always
 LEFT JOIN locked ON true
-"""
+"""  # noqa: S608 - made of constants  # nosec B608
 
 # Counted anew under the locks, each subscription gets what it has free, up to its share.
 # An expired lease is taken like any due request, and its attempt logged as lost; in an
 # ordered subscription it comes before the others, which have waited for it.
-TAKE = """
+TAKE = f"""
 WITH free AS (
     SELECT
         s.id, s.ordered, s.rate_limit,
         (s.timeout_seconds + %(margin)s) * interval '1 second' AS lease,
         least(
             walked.share,
-            CASE WHEN s.ordered OR s.circuit_opened_at IS NOT NULL THEN 1 ELSE s.max_in_flight END - (
-                SELECT count(*)
-                FROM webhook_requests AS leased
-                WHERE leased.subscription_id = s.id
-                    AND leased.lease_token IS NOT NULL
-                    AND leased.next_attempt_at > statement_timestamp()
-            ),
-            CASE WHEN s.rate_limit IS NOT NULL THEN greatest(floor(s.rate_limit), 1) - (
-                SELECT coalesce(sum(recent.calls), 0)
-                FROM unnest(s.rate_times, s.rate_counts) AS recent (at, calls)
-                WHERE recent.at > statement_timestamp()
-                    - greatest(floor(s.rate_limit), 1) / s.rate_limit * interval '1 second'
+            {FREE_SLOTS},
+            CASE WHEN s.rate_limit IS NOT NULL THEN {RATE_CALLS} - (
+                SELECT coalesce(sum(recent.calls), 0) FROM {CALLS_IN_RATE_WINDOW}
             ) END
         ) AS slots,
         CASE WHEN s.ordered THEN (
@@ -159,9 +142,7 @@ WITH free AS (
     FROM unnest(%(subscription_ids)s::uuid[], %(shares)s::int[]) AS walked (id, share)
     JOIN subscriptions AS s USING (id)
     -- once more, for what changed before the lock was had
-    WHERE s.status = 'active'
-        AND (s.circuit_opened_at IS NULL OR s.circuit_probe_at <= statement_timestamp())
-        AND (s.blocked_until IS NULL OR s.blocked_until <= statement_timestamp())
+    WHERE {MAY_BE_TRIED}
 ),
 offered AS (
     SELECT
@@ -185,7 +166,7 @@ offered AS (
                     AND status = 'pending'
                     AND lost_count > 0
                     AND next_attempt_at <= statement_timestamp()
-                    AND lost_count + (lease_token IS NOT NULL)::int = %(max_lost)s - 1
+                    AND lost_count + (lease_token IS NOT NULL)::int = %(suspect_lost)s
                 ORDER BY next_attempt_at, id
                 LIMIT %(suspects)s
             ) AS suspect
@@ -198,7 +179,7 @@ offered AS (
                     AND free.expired_id IS NULL
                     AND status = 'pending'
                     AND next_attempt_at <= statement_timestamp()
-                    AND lost_count + (lease_token IS NOT NULL)::int <> %(max_lost)s - 1
+                    AND lost_count + (lease_token IS NOT NULL)::int <> %(suspect_lost)s
                 ORDER BY next_attempt_at, id
                 LIMIT greatest(free.slots, 0)
             ) AS due
@@ -212,11 +193,11 @@ picked AS MATERIALIZED (
     FROM (
         SELECT
             *,
-            row_number() OVER (PARTITION BY lost_count = %(max_lost)s - 1 ORDER BY leased_at) AS place,
+            row_number() OVER (PARTITION BY lost_count = %(suspect_lost)s ORDER BY leased_at) AS place,
             sum(size) OVER (ROWS UNBOUNDED PRECEDING) - size AS size_before
         FROM offered
     ) AS placed
-    WHERE (lost_count <> %(max_lost)s - 1 OR place <= %(suspects)s) AND size_before < %(max_bytes)s
+    WHERE (lost_count <> %(suspect_lost)s OR place <= %(suspects)s) AND size_before < %(max_bytes)s
     LIMIT %(limit)s
 ),
 lost AS (
@@ -275,7 +256,7 @@ WHERE r.id = picked.id AND r.status = 'pending' AND r.next_attempt_at <= stateme
 RETURNING
     r.id, r.subscription_id, r.event_type, coalesce(r.payload, events.payload), r.attempt_count, r.trigger,
     r.failure_count, picked.is_poison, picked.lost_count
-"""
+"""  # noqa: S608 - made of constants  # nosec B608
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -335,7 +316,7 @@ def claim(
     subscription was less, or when there are more subscriptions than one claim looks at.
     """
     planned = Slots(sys.maxsize) if slots is None else slots.copy()
-    start = after or _FIRST
+    start = after or FIRST
     ranges = _ranges(start, until or start)
     visits: list[_Visit] = []
     requests: list[ClaimedRequest] = []
@@ -372,7 +353,7 @@ def _ranges(after: uuid.UUID, until: uuid.UUID) -> list[tuple[uuid.UUID, uuid.UU
     """Return the stretches of subscriptions after `after` up to `until`, round the end if need be."""
     if after < until:
         return [(after, until)]
-    return [(after, _LAST)] if until == _FIRST else [(after, _LAST), (_FIRST, until)]
+    return [(after, LAST)] if until == FIRST else [(after, LAST), (FIRST, until)]
 
 
 def _visit(
@@ -411,6 +392,7 @@ def _take(walk: _Walk, limit: int, *, shares: dict[uuid.UUID, int], with_suspect
         "limit": limit,
         "margin": settings.LEASE_MARGIN_SECONDS,
         "max_lost": MAX_LOST_IN_A_ROW,
+        "suspect_lost": LOST_BY_A_SUSPECT,
         "suspects": int(with_suspect),
         "max_bytes": max_bytes,
         "meter_length": METER_LENGTH,

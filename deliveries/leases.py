@@ -18,6 +18,7 @@ from subscriptions.secrets import Purpose
 # Before its last chance it is a suspect, and suspects are tried one at a time in a worker,
 # so that those that only happened to be in flight beside it are not failed with it.
 MAX_LOST_IN_A_ROW = 3
+LOST_BY_A_SUSPECT = MAX_LOST_IN_A_ROW - 1
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -115,7 +116,7 @@ class ClaimedRequest:
     @property
     def is_suspect(self) -> bool:
         """Whether one more lost worker would fail this request."""
-        return self.lost_count == MAX_LOST_IN_A_ROW - 1
+        return self.lost_count == LOST_BY_A_SUSPECT
 
 
 @lru_cache(maxsize=10_000)

@@ -8,7 +8,8 @@ from typing import Any
 from django.db import Error, connection
 from django.http import HttpRequest, HttpResponse
 
-from deliveries import queue, sql
+from deliveries import claims, queue, sql
+from deliveries.eligibility import IS_UNHELD
 from deliveries.models import Heartbeat
 
 # A process that has not been heard of for this long counts as dead: three beats missed.
@@ -17,29 +18,16 @@ ANSWER_SECONDS = 2.0
 
 OK = "ok"
 
-# The earliest due time of each subscription that may be tried, by the same walk as the claim.
-OLDEST_DUE = """
-WITH RECURSIVE walk (subscription_id, next_attempt_at) AS (
-    (
-        SELECT subscription_id, next_attempt_at FROM webhook_requests
-        WHERE status = 'pending' ORDER BY subscription_id, next_attempt_at LIMIT 1
-    )
-    UNION ALL
-    SELECT following.subscription_id, following.next_attempt_at
-    FROM walk
-    CROSS JOIN LATERAL (
-        SELECT subscription_id, next_attempt_at FROM webhook_requests
-        WHERE status = 'pending' AND subscription_id > walk.subscription_id
-        ORDER BY subscription_id, next_attempt_at LIMIT 1
-    ) AS following
-)
+# The earliest due time of those that nothing holds, by the same walk as the claim's, and as
+# far as one claim looks.
+OLDEST_DUE = f"""
+WITH RECURSIVE {claims.VISITED}
 SELECT max(extract(epoch FROM statement_timestamp() - visited.next_attempt_at))::float
-FROM (SELECT * FROM walk LIMIT 1000) AS visited
+FROM visited
 JOIN subscriptions AS s ON s.id = visited.subscription_id
-WHERE visited.next_attempt_at <= statement_timestamp()
-    AND s.status = 'active' AND s.circuit_opened_at IS NULL
-    AND (s.blocked_until IS NULL OR s.blocked_until <= statement_timestamp())
-"""
+WHERE visited.next_attempt_at <= statement_timestamp() AND s.circuit_opened_at IS NULL AND {IS_UNHELD}
+"""  # noqa: S608 - made of constants  # nosec B608
+OLDEST_DUE_OF = {"after": claims.FIRST, "until": claims.LAST, "length": claims.WALK_LENGTH}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -64,7 +52,7 @@ def check() -> Readiness:
     try:
         with sql.deadline(ANSWER_SECONDS):
             kinds = Heartbeat.objects.fresh_kinds(STALE_AFTER)
-            oldest = sql.run(OLDEST_DUE, {})[0][0]
+            oldest = sql.run(OLDEST_DUE, OLDEST_DUE_OF)[0][0]
     except Error:
         connection.close()
         unknown = "unknown: the database does not answer"

@@ -28,7 +28,9 @@ def deliver_due() -> int:
     try:
         _beat(Heartbeat.Kind.WORKER)
         return _get_dispatcher().drain()
-    except BaseException:
+    except Exception:
+        # RQ's time limit included: it may strike anywhere in the loop, which is not to go on
+        # from there with the next job.
         _forget_dispatcher()
         raise
 
