@@ -1,6 +1,8 @@
 """What the pages about events, requests and attempts share: filters, and readable payloads."""
 
+import re
 from contextlib import suppress
+from itertools import accumulate
 from uuid import UUID
 
 import msgspec
@@ -14,6 +16,13 @@ from django.utils.html import format_html
 from deliveries.models import Event, WebhookRequest
 from deliveries.outcome import ErrorClass
 from subscriptions.read_only_admin import NOTHING, ReadOnlyAdmin, TimeFilter, preformatted
+
+# What a payload may have when it is indented, and by how much it is.
+MAX_READABLE_BYTES = 4 * 1024 * 1024
+INDENT = 2
+
+_STRING = re.compile(rb'"(?:[^"\\]|\\.)*"')
+_NO_BRACKET = re.compile(rb"[^\[\]{}]+")
 
 
 class PublishedFilter(TimeFilter):
@@ -93,7 +102,21 @@ class PayloadAdmin(ReadOnlyAdmin):
 
 
 def readable(content: bytes) -> str:
-    """Return JSON indented, its numbers, escapes and repeated keys untouched; anything else as it is."""
+    """Return JSON indented, its numbers, escapes and repeated keys untouched; anything else as it is.
+
+    What would grow beyond all bounds, with each line at a depth of hundreds, is left as it is too.
+    """
     with suppress(msgspec.DecodeError, RecursionError):
-        content = msgspec.json.format(content, indent=2)
+        msgspec.json.decode(content, type=msgspec.Raw)  # the size is told of JSON only
+        if _indented_size(content) <= MAX_READABLE_BYTES:
+            content = msgspec.json.format(content, indent=INDENT)
     return content.decode("utf-8", "replace")
+
+
+def _indented_size(content: bytes) -> int:
+    """Return what JSON has at most when it is indented: a line for each value, as deep as the deepest."""
+    structure = _STRING.sub(b"", content)
+    brackets = _NO_BRACKET.sub(b"", structure)
+    depth = max(accumulate(1 if byte in b"[{" else -1 for byte in brackets), default=0)
+    lines = structure.count(b",") + len(brackets)
+    return len(content) + lines * depth * INDENT

@@ -306,6 +306,18 @@ def test_it_formats_json_and_shows_anything_else_as_text(payload, formatted):
     )
 
 
+@pytest.mark.parametrize(
+    "payload",
+    [
+        b"[" * 400 + b",".join([b"1"] * 20_000) + b"]" * 400,
+        b"[" * 400 + b",".join([b'"]]]\\""'] * 20_000) + b"]" * 400,
+        b'{"a":' * 400 + b"[{}" + b",{}" * 20_000 + b"]" + b"}" * 400,
+    ],
+)
+def test_it_does_not_blow_up_a_payload_that_would_be_huge_when_it_is_indented(payload):
+    assert history_admin.readable(payload) == payload.decode()
+
+
 @pytest.mark.parametrize("is_shared", [False, True])
 def test_it_offers_the_payload_byte_for_byte(operator, make_subscription, make_request, make_event, is_shared):
     payload = b'{"n":1.0, "text":"\\u00e9\xc3\xa9"} \xff'
