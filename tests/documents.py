@@ -13,6 +13,7 @@ import uuid
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import Any
 
 import requests
 
@@ -157,3 +158,30 @@ def _wait_for_health(url: str, service: Running) -> None:
         except requests.ConnectionError:
             time.sleep(0.05)
     raise AssertionError("\n".join(service.lines))
+
+
+def follow(terminals: list[str], launch: Launch, url: str) -> dict[str, Any]:
+    """Run block after block; between two of them, wait until the last request is settled."""
+    shell = Shell(launch(["bash"]))
+    receivers, answers, statuses = [], [], {}
+    for lines in terminals:
+        if "webhook_receiver" in lines:
+            receivers.append(launch(["bash", "-c", "exec " + lines]))
+            receivers[-1].wait_for_line("Receiving on")
+            continue
+        answers.append(shell.run(lines))
+        request_id = shell.run("echo $REQUEST")
+        if request_id:
+            statuses[request_id] = _settled_status(f"{url}/status/request/{request_id}")
+    return {"receivers": receivers, "answers": answers, "statuses": list(statuses.values())}
+
+
+def _settled_status(url: str) -> dict[str, Any]:
+    """Ask for a request until it is settled, as the newcomer reads and waits."""
+    deadline = time.monotonic() + WAIT_SECONDS
+    while time.monotonic() < deadline:
+        status: dict[str, Any] = requests.get(url, timeout=10).json()
+        if status["status"] != "pending":
+            return status
+        time.sleep(0.05)
+    raise AssertionError(f"still pending: {status}")

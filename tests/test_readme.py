@@ -1,23 +1,12 @@
 """README.md does what it says: its lines are really run."""
 
 import re
-import time
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
-import requests
 
-from tests.documents import (
-    WAIT_SECONDS,
-    Launch,
-    Shell,
-    blocks,
-    free_ports,
-    newcomers_service,
-    section,
-    with_ports,
-)
+from tests.documents import blocks, follow, free_ports, newcomers_service, section, with_ports
 from tests.service import BASE_DIR
 
 README = (BASE_DIR / "README.md").read_text(encoding="utf-8")
@@ -39,17 +28,6 @@ def commands() -> set[str]:
     return {path.stem for path in BASE_DIR.glob("*/management/commands/[a-z]*.py")}
 
 
-def settled_status(url: str) -> dict[str, Any]:
-    """Ask for a request until it is settled, as the newcomer reads and waits."""
-    deadline = time.monotonic() + WAIT_SECONDS
-    while time.monotonic() < deadline:
-        status: dict[str, Any] = requests.get(url, timeout=10).json()
-        if status["status"] != "pending":
-            return status
-        time.sleep(0.05)
-    raise AssertionError(f"still pending: {status}")
-
-
 @pytest.fixture(scope="module")
 def walk() -> Iterator[dict[str, Any]]:
     """Walk through the README: start what it starts, type what it types, and note what came of it."""
@@ -58,22 +36,6 @@ def walk() -> Iterator[dict[str, Any]]:
     assert start == "make run\n"
     with newcomers_service(ports) as (launch, service):
         yield follow(following, launch, f"http://127.0.0.1:{ports['8000']}") | {"service": service.lines}
-
-
-def follow(terminals: list[str], launch: Launch, url: str) -> dict[str, Any]:
-    """Run block after block; between two of them, wait until the last request is settled."""
-    shell = Shell(launch(["bash"]))
-    receivers, answers, statuses = [], [], {}
-    for lines in terminals:
-        if "webhook_receiver" in lines:
-            receivers.append(launch(["bash", "-c", "exec " + lines]))
-            receivers[-1].wait_for_line("Receiving on")
-            continue
-        answers.append(shell.run(lines))
-        request_id = shell.run("echo $REQUEST")
-        if request_id:
-            statuses[request_id] = settled_status(f"{url}/status/request/{request_id}")
-    return {"receivers": receivers, "answers": answers, "statuses": list(statuses.values())}
 
 
 @pytest.mark.processes
