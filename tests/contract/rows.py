@@ -2,14 +2,16 @@
 
 import base64
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, MutableMapping
 from contextlib import contextmanager
+from copy import copy
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlencode
 
 import schemathesis
 from django.db import transaction
+from redis import Redis
 
 from subscriptions import cache
 from tests.wsgi import kept_connections
@@ -25,6 +27,7 @@ class Rows:
 
     api_key: str
     values: dict[str, Any]
+    redis: Redis
     # How often each status was answered.
     statuses: Counter[int] = field(default_factory=Counter)
 
@@ -36,7 +39,7 @@ class Rows:
 
     def _aim(self, case: schemathesis.Case) -> None:
         """Have a call mean what is there, wherever it gives a value of the same type for it."""
-        for place in ("path_parameters", "query", "body"):
+        for place in ("path_parameters", "query", "headers", "body"):
             given = getattr(case, place)
             meant = self._with_values(given)
             if meant != given:
@@ -48,8 +51,10 @@ class Rows:
     def _with_values(self, given: Any) -> Any:
         if isinstance(given, list):
             return [self._with_values(item) for item in given]
-        if isinstance(given, dict):
-            return {name: self._value(name, value) for name, value in given.items()}
+        if isinstance(given, MutableMapping):
+            changed = copy(given)
+            changed.update({name: self._value(name, value) for name, value in given.items()})
+            return changed
         return given
 
     def _value(self, name: str, given: Any) -> Any:
@@ -59,6 +64,7 @@ class Rows:
     @contextmanager
     def _kept(self) -> Iterator[None]:
         cache.clear()
+        self.redis.flushdb()  # where calls are counted, for limits
         with kept_connections(), transaction.atomic():
             yield
             transaction.set_rollback(True)
