@@ -14,7 +14,7 @@ MAX_TENANT_LENGTH = 255
 # Three names and two texts: what an ingest envelope has of quotes, outside its body.
 INGEST_QUOTES = 10
 
-Shape = TypeVar("Shape", bound=msgspec.Struct)
+Shape = TypeVar("Shape")
 
 
 class IngestEnvelope(msgspec.Struct, forbid_unknown_fields=True):
@@ -49,7 +49,7 @@ class TrialEnvelope(msgspec.Struct, forbid_unknown_fields=True):
 def read_ingest(body: bytes) -> IngestEnvelope:
     """Return the envelope of an ingest call; raise Problem (400) for anything else."""
     envelope = _decode(body, IngestEnvelope, "")
-    _check_event_type(envelope.event_type, "")
+    check_event_type(envelope.event_type, "")
     # JSON parsers disagree on which of two members of the same name counts.
     if body.count(b'"') - bytes(envelope.body).count(b'"') != INGEST_QUOTES:
         raise _duplicate("subscription_id, event_type and body")
@@ -76,7 +76,7 @@ def read_trial(body: bytes) -> TrialEnvelope:
     if not body:
         return TrialEnvelope()
     envelope = _decode(body, TrialEnvelope, "")
-    _check_event_type(envelope.event_type, "")
+    check_event_type(envelope.event_type, "")
     if _has_duplicates(body):
         raise _duplicate("event_type and body")
     return envelope
@@ -92,13 +92,30 @@ def invalid(pointer: str, code: str, detail: str) -> Problem:
     )
 
 
-def _read_event(body: bytes, pointer: str) -> EventEnvelope:
-    envelope = _decode(body, EventEnvelope, pointer)
-    _check_event_type(envelope.event_type, pointer)
-    tenant = "" if isinstance(envelope.tenant, msgspec.UnsetType) else envelope.tenant
+def check_event_type(event_type: str, pointer: str) -> None:
+    """Raise Problem (400) unless this is an event type."""
+    if not event_types.is_event_type(event_type):
+        detail = "An event type has letters, digits, _ and -, in segments joined by dots."
+        raise invalid(f"{pointer}/event_type", "invalid_event_type", detail)
+
+
+def check_tenant(tenant: str, pointer: str) -> None:
+    """Raise Problem (400) unless this can name a tenant."""
     if len(tenant) > MAX_TENANT_LENGTH or "\0" in tenant:
         detail = f"A tenant has at most {MAX_TENANT_LENGTH} characters, and no NUL."
         raise invalid(f"{pointer}/tenant", "invalid_tenant", detail)
+
+
+def check_payload(payload: bytes) -> None:
+    """Raise Problem (400) unless these bytes are one JSON value in UTF-8."""
+    _decode(payload, msgspec.Raw, "/body")
+
+
+def _read_event(body: bytes, pointer: str) -> EventEnvelope:
+    envelope = _decode(body, EventEnvelope, pointer)
+    check_event_type(envelope.event_type, pointer)
+    if not isinstance(envelope.tenant, msgspec.UnsetType):
+        check_tenant(envelope.tenant, pointer)
     if _has_duplicates(body):
         raise _duplicate("event_type, body and tenant", pointer)
     return envelope
@@ -122,12 +139,6 @@ def _decode(body: bytes, shape: type[Shape], pointer: str) -> Shape:
         raise Problem(status=400, code="parse_error", detail=f"The body is not valid JSON: {error}.") from None
     except RecursionError:
         raise Problem(status=400, code="parse_error", detail="The body is nested too deeply.") from None
-
-
-def _check_event_type(event_type: str, pointer: str) -> None:
-    if not event_types.is_event_type(event_type):
-        detail = "An event type has letters, digits, _ and -, in segments joined by dots."
-        raise invalid(f"{pointer}/event_type", "invalid_event_type", detail)
 
 
 def _duplicate(names: str, pointer: str = "") -> Problem:

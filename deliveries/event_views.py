@@ -1,7 +1,6 @@
 """The endpoints of events: publish, preview, list, look at one."""
 
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Any
 from uuid import UUID
 
@@ -254,7 +253,7 @@ def _checked(events: Sequence[NewEvent], *, is_batch: bool = False) -> list[NewE
         except PayloadRefused as refused:
             errors += refused.errors
             continue
-        checked.append(event if found is None else replace(event, findings=found))
+        checked.append(event.with_findings(found))
     if errors:
         raise PayloadRefused(errors)
     return checked

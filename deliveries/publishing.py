@@ -8,7 +8,7 @@ however many events; filters are looked at here, where there is one; two stateme
 import uuid
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import msgspec
@@ -88,6 +88,10 @@ class NewEvent:
     findings: list[dict[str, str]] | None = None
     id: uuid.UUID = field(default_factory=new_id)
 
+    def with_findings(self, findings: list[dict[str, str]] | None) -> "NewEvent":
+        """Return the event with what its schema finds wrong with it."""
+        return self if findings is None else replace(self, findings=findings)
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class MadeRequest:
@@ -123,17 +127,7 @@ def publish_call(events: Sequence[NewEvent], key: Key | None, *, is_batch: bool)
 
     def run() -> Answer:
         with transaction.atomic():
-            published = store(events, key)
-            if published is not None:
-                answer = msgspec.json.encode({"events": published} if is_batch else published[0])
-                if key is not None:
-                    idempotency.keep_answer(key, answer)
-                return Answer(body=answer)
-        # Only a key can be in the way, and its call has been committed by now.
-        found = None if key is None else idempotency.find(key)
-        if found is None:
-            raise unavailable()
-        return Answer(body=found.answer or b"", is_replayed=True)
+            return store_once(events, key, is_batch=is_batch)
 
     try:
         answer = sql.again_if_disconnected(run, seconds=STORE_SECONDS)
@@ -153,13 +147,24 @@ def replayed(key: Key | None) -> Answer | None:
     return None if stored is None else Answer(body=stored.answer or b"", is_replayed=True)
 
 
-def store(events: Sequence[NewEvent], key: Key | None) -> list[Published] | None:
-    """Store events and their requests in the open transaction; None if an equal call has the key.
+def store_once(events: Sequence[NewEvent], key: Key | None, *, is_batch: bool) -> Answer:
+    """Store events and their requests in the open transaction, unless an equal call has the key.
 
     The workers have to be woken after the commit.
     """
     if key is not None and not idempotency.claim(key, events[0].id):
-        return None
+        stored = idempotency.find(key)  # its transaction has been committed by now
+        if stored is None:
+            raise unavailable()  # and its 24 hours ended this very moment
+        return Answer(body=stored.answer or b"", is_replayed=True)
+    published = _store(events)
+    answer = msgspec.json.encode({"events": published} if is_batch else published[0])
+    if key is not None:
+        idempotency.keep_answer(key, answer)
+    return Answer(body=answer)
+
+
+def _store(events: Sequence[NewEvent]) -> list[Published]:
     if sql.run(INSERT_EVENTS, _event_columns(events)):
         rows = _insert_requests(events)
     else:
