@@ -219,6 +219,19 @@ def test_a_decision_to_disable_is_carried_out_and_holds_what_is_pending(make_sub
     assert (pending.status, pending.hold_reason) == ("pending", "disabled")
 
 
+def test_what_a_disabled_subscription_has_pending_waits_and_goes_out_when_it_is_enabled_again(
+    make_subscription, make_request
+):
+    subscription = make_subscription()
+    request = make_request(subscription)
+    Subscription.objects.disable("by hand")
+    assert claims.claim(10).requests == []
+    request.refresh_from_db()
+    assert (request.status, request.hold_reason, request.attempt_count) == ("pending", "disabled", 0)
+    Subscription.objects.enable()
+    assert [one.id for one in claims.claim(10).requests] == [request.id]
+
+
 def test_a_receiver_that_answers_410_is_asked_no_more(make_subscription, make_request, receiver, deliver):
     receiver.otherwise = Answer(status=410)
     subscription = make_subscription(receiver.url, max_in_flight=1)

@@ -16,9 +16,8 @@ from standardwebhooks.webhooks import Webhook
 from deliveries import claims, settlements
 from deliveries import dispatcher as dispatcher_module
 from deliveries.models import DeliveryAttempt, WebhookRequest
-from deliveries.slots import Slots
 from tests.conftest import SECRET, signature_of
-from tests.receiver import Answer, running_receiver
+from tests.receiver import Answer
 
 pytestmark = pytest.mark.django_db
 
@@ -112,36 +111,6 @@ def test_a_hanging_receiver_does_not_hold_up_another(make_subscription, make_req
     thread.join()
     hanging.refresh_from_db()
     assert hanging.status == "delivered"
-
-
-def test_a_tenant_whose_receivers_hang_leaves_slots_to_the_others(
-    make_subscription, make_request, receiver, dispatcher, settings
-):
-    """However many subscriptions it has; without the bound its calls would be all that is in flight."""
-    hold = threading.Event()
-    dispatcher._slots = Slots(8)
-    with running_receiver() as hanging:
-        hanging.otherwise = Answer(hold=hold)
-        for _ in range(10):
-            subscription = make_subscription(hanging.url, tenant="greedy")
-            for _ in range(4):
-                make_request(subscription)
-        make_request(make_subscription(receiver.url, tenant="other"))
-        hung = []
-
-        def watch():
-            try:
-                receiver.wait_for(1)
-                hung.append(len(hanging.arrivals))
-            finally:
-                hold.set()
-
-        watching = threading.Thread(target=watch)
-        watching.start()
-        assert dispatcher.drain() == 41
-        watching.join()
-    assert len(hung) == 1
-    assert hung[0] <= 4
 
 
 def test_what_is_held_does_not_hide_what_is_due_behind_it(
