@@ -28,7 +28,7 @@ from deliveries.answer import Answer
 from deliveries.connections import Connections, Ends
 from deliveries.outcome import ErrorClass, Outcome, error_of_status
 from deliveries.resolver import split_host
-from deliveries.tls import Certificates, hint_of, is_alert
+from deliveries.tls import CLOSED_AFTER_HANDSHAKE_HINT, Certificates, hint_of, is_alert
 from subscriptions.addresses import Network, is_allowed_address, is_allowed_port
 from subscriptions.auth import ClientCredentials
 
@@ -211,7 +211,7 @@ class Handle:
         error = self._error(code, status_code, message)
         return Outcome(
             error=error,
-            hint=hint_of(message) if error == ErrorClass.TLS else None,
+            hint=self._hint(error, message),
             status_code=status_code if status_code >= LOWEST_FINAL_STATUS else None,
             response_ms=self._waited_ms + round(getinfo(pycurl.TOTAL_TIME) * 1000),
             dns_ms=self._waited_ms if is_new else None,
@@ -221,6 +221,15 @@ class Handle:
             response_headers=self._answer.stored_headers(),
             response_body=bytes(self._answer.body),
         )
+
+    def _hint(self, error: ErrorClass | None, message: str) -> str | None:
+        if error == ErrorClass.TLS:
+            return hint_of(message)
+        is_new_tls = bool(self._opened) and self.curl.getinfo(pycurl.APPCONNECT_TIME) > 0
+        has_certificate = self.call.certificates is not None and self.call.certificates.certificate is not None
+        if error == ErrorClass.RESET and is_new_tls and not self._answer.headers and not has_certificate:
+            return CLOSED_AFTER_HANDSHAKE_HINT
+        return None
 
     def _error(self, code: int, status_code: int, message: str) -> ErrorClass | None:
         """Apply the rules at the top of this module."""

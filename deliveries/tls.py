@@ -33,6 +33,12 @@ _BROKEN_OFF_HINT = """
 The receiver broke the TLS handshake off. It may ask for a client certificate, or know no TLS version of today.
 """
 
+# A refusal that comes after the handshake, as with TLS 1.3, may get lost with its connection.
+CLOSED_AFTER_HANDSHAKE_HINT = (
+    "The connection was closed right after the TLS handshake. The receiver may ask for a client certificate: "
+    "auth of type mtls."
+)
+
 # What libcurl and OpenSSL say, and what its owner may do about it. The first that fits counts.
 _HINTS = {
     "result: certificate has expired": "The receiver's certificate has expired. Renew it.",

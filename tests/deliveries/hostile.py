@@ -137,9 +137,9 @@ def _shake_hands(context: ssl.SSLContext, stream: socket.socket) -> ssl.SSLSocke
     connection = context.wrap_socket(stream, server_side=True, do_handshake_on_connect=False)
     try:
         connection.do_handshake()
-    except ssl.SSLError:
-        plain = socket.socket(fileno=connection.detach())
-        with plain:
+    except OSError:
+        with socket.socket(fileno=connection.detach()) as plain:
+            plain.settimeout(PATIENCE_SECONDS)
             plain.shutdown(socket.SHUT_WR)
             while plain.recv(65_536):
                 pass

@@ -13,14 +13,18 @@ from pathlib import Path
 import certifi
 import pytest
 
-from deliveries.outcome import ErrorClass, Outcome
-from deliveries.tls import Certificates
+from deliveries import tls, tokens
+from deliveries.models import DeliveryAttempt
+from deliveries.outcome import HINTS, ErrorClass, Outcome
+from deliveries.resolver import Resolver
+from deliveries.tls import CLOSED_AFTER_HANDSHAKE_HINT, Certificates
 from deliveries.transport import Call, Transport
 from tests import certificates
 from tests.certificates import Authority
 from tests.deliveries import hostile
 from tests.deliveries.calling import CALL_FROM_A_FRESH_PROCESS, ROOT, make_transport, outcomes
 from tests.deliveries.hostile import Listener, listening
+from tests.deliveries.names import name_server
 
 OVER = datetime.timedelta(days=-1)
 
@@ -82,6 +86,22 @@ def test_a_trusted_certificate_is_accepted_and_the_name_is_told(
     assert asked_for == ["localhost"]
     assert results[0].tls_ms is not None
     assert results[1].tls_ms is None
+
+
+def test_the_name_is_told_without_the_dot_that_ends_it(tmp_path: Path, authority: Authority) -> None:
+    """RFC 6066, section 3."""
+    context = certificates.server_context(tmp_path, authority, host="a.example")
+    asked_for = []
+    context.sni_callback = lambda connection, name, context: asked_for.append(name)
+    with (
+        listening(hostile.answers(hostile.OK), context=context) as listener,
+        name_server(a=["127.0.0.1"]) as names,
+        contextlib.closing(
+            make_transport(ca_bundle=authority.bundle, resolver=Resolver(names.look_up))
+        ) as transport,
+    ):
+        assert outcome(transport, listener, host="a.example.").is_success
+    assert asked_for == ["a.example"]
 
 
 def test_no_name_is_told_to_an_address(transport: Transport, context: ssl.SSLContext) -> None:
@@ -238,6 +258,15 @@ def test_a_receiver_that_asks_for_a_client_certificate_is_told_from_other_failur
     assert listener.requests == []
 
 
+def test_a_receiver_that_closes_right_after_the_handshake_may_want_a_client_certificate(
+    transport: Transport, context: ssl.SSLContext
+) -> None:
+    """The receiver's alert can get lost when it closes with the request unread."""
+    with listening(hostile.closes_at_once, context=context) as listener:
+        result = outcome(transport, listener)
+    assert (result.error, result.hint) == (ErrorClass.RESET, CLOSED_AFTER_HANDSHAKE_HINT)
+
+
 def test_a_client_certificate_that_the_receiver_does_not_trust_is_said_to_be_so(
     transport: Transport, wants_clients: ssl.SSLContext, other_authority: Authority
 ) -> None:
@@ -267,6 +296,13 @@ def test_a_client_certificate_that_cannot_be_used_is_said_to_be_so(
 def test_a_private_key_is_not_in_what_is_printed(authority: Authority) -> None:
     pair = certificates.make_pair(authority)
     assert "PRIVATE KEY" not in repr(of_pair(pair))
+
+
+def test_a_hint_fits_where_it_is_stored() -> None:
+    field = DeliveryAttempt._meta.get_field("specific_hint")
+    longest = max([*tls._HINTS.values(), *HINTS.values(), CLOSED_AFTER_HANDSHAKE_HINT], key=len)
+    failed = Outcome(error=ErrorClass.TLS, hint=longest, response_ms=1)
+    assert len(str(tokens.failure(failed, 1).hint)) <= field.max_length
 
 
 # The environment
