@@ -1,4 +1,4 @@
-"""What people ask for: replay and purge."""
+"""What people ask for: replay, cancel and purge."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
@@ -13,6 +13,8 @@ from deliveries import orphans, queue, sql
 from deliveries.models import Heartbeat, IdempotencyKey, WebhookRequest, WebhookRequestQuerySet
 from subscriptions import audit
 from subscriptions.audit import Actor, AuditEntry
+from subscriptions.models import Subscription
+from subscriptions.problems import Problem
 
 # Rows per transaction: short enough that nobody waits for it.
 PURGE_BATCH = 1_000
@@ -83,6 +85,29 @@ def _replayed(actor: Actor, selection: Selection, batch: Sequence[UUID]) -> list
     given = {name: value for name, value in asdict(selection).items() if value is not None}
     extent = {"requests": len(batch), "first": batch[0], "last": batch[-1]}
     return [audit.entry(actor, "replay", kind="webhook request", after=given | extent)]
+
+
+def replay_request(request: WebhookRequest) -> bool:
+    """Start a new run of one settled request; return whether this call did, and not one before it.
+
+    Raises Problem (409) if its subscription is disabled or deleted: nothing would be sent.
+    """
+    subscription = Subscription.objects.get(id=request.subscription_id)
+    if subscription.deleted_at is not None:
+        raise Problem(status=409, code="subscription_deleted", detail="Its subscription was deleted.")
+    if subscription.is_disabled:
+        detail = "Its subscription is disabled. Enable it first."
+        raise Problem(status=409, code="subscription_disabled", detail=detail)
+    is_replayed = WebhookRequest.objects.filter(id=request.id).replay() == 1
+    if is_replayed:
+        transaction.on_commit(queue.wake_up)
+    return is_replayed
+
+
+def cancel_request(request: WebhookRequest, reason: str) -> None:
+    """End one pending request and say why. Raises Problem (409) if it is settled."""
+    if WebhookRequest.objects.filter(id=request.id).cancel(reason) == 0:
+        raise Problem(status=409, code="settled", detail="It is settled: there is nothing left to cancel.")
 
 
 PURGE = """

@@ -10,6 +10,7 @@ from deliveries.models import WebhookRequest
 from deliveries.serializers import ERROR_CHOICES, LoggedAttemptSerializer, RequestSerializer
 from subscriptions.event_types import MAX_LENGTH
 from subscriptions.lists import FilterSerializer
+from subscriptions.strict import StrictFieldsMixin
 from subscriptions.validation import validate_event_type
 
 
@@ -53,3 +54,7 @@ class RequestDetailSerializer(RequestSerializer):
     @extend_schema_field({"description": "The JSON that is delivered, untouched: spaces and number formats too."})
     def get_payload(self, request: WebhookRequest) -> Any:
         return msgspec.Raw(request.body)
+
+
+class NothingSerializer(StrictFieldsMixin, serializers.Serializer[Any]):
+    """The body of a call that takes none: a field that is sent all the same was meant to change something."""

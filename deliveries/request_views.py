@@ -11,12 +11,14 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
-from deliveries.models import DeliveryAttempt, WebhookRequest, WebhookRequestQuerySet
+from deliveries import operations
+from deliveries.models import DeliveryAttempt, Trigger, WebhookRequest, WebhookRequestQuerySet
 from deliveries.renderers import ExactJSONRenderer
-from deliveries.request_serializers import RequestDetailSerializer, RequestFilterSerializer
+from deliveries.request_serializers import NothingSerializer, RequestDetailSerializer, RequestFilterSerializer
 from deliveries.serializers import RequestSerializer
 from subscriptions.authentication import tenant_of
 from subscriptions.lists import NewestFirst, bounded, within
+from subscriptions.problems import Problem
 
 # A list's filters, by the field that each compares exactly.
 EXACT_FILTERS = {
@@ -70,6 +72,59 @@ class RequestView(APIView):
     @extend_schema(operation_id="requests_retrieve", tags=["requests"], responses=RequestDetailSerializer)
     def get(self, request: Request, request_id: UUID) -> Response:
         return Response(RequestDetailSerializer(find_request(request, request_id)).data)
+
+
+REPLAY_NEEDLESS = "It is pending: it will be delivered without a replay. See its next_attempt_at and hold_reason."
+
+
+class ReplayView(APIView):
+    """Deliver a settled request again, with a new retry schedule and the same `webhook-id`.
+
+    While a replay is under way another one changes nothing and is answered alike: clicked twice is one replay.
+    """
+
+    @extend_schema(
+        operation_id="requests_replay",
+        tags=["requests"],
+        request=NothingSerializer,
+        responses={
+            202: OpenApiResponse(RequestSerializer, description="It will be delivered again."),
+            404: OpenApiResponse(description="There is no such request."),
+            409: OpenApiResponse(description="It is pending, or its subscription is disabled or deleted."),
+        },
+    )
+    def post(self, request: Request, request_id: UUID) -> Response:
+        found = _find_for_change(request, request_id)
+        is_replayed = operations.replay_request(found)
+        now = _find_for_change(request, request_id)
+        if not is_replayed and now.trigger != Trigger.REPLAY:
+            raise Problem(status=409, code="pending", detail=REPLAY_NEEDLESS)
+        return Response(RequestSerializer(now).data, status=202)
+
+
+class CancelView(APIView):
+    """End a pending request. A call in flight is not called back: its attempt is logged and changes nothing."""
+
+    @extend_schema(
+        operation_id="requests_cancel",
+        tags=["requests"],
+        request=NothingSerializer,
+        responses={
+            200: OpenApiResponse(RequestSerializer, description="It is canceled."),
+            404: OpenApiResponse(description="There is no such request."),
+            409: OpenApiResponse(description="It is settled."),
+        },
+    )
+    def post(self, request: Request, request_id: UUID) -> Response:
+        operations.cancel_request(_find_for_change(request, request_id), "Canceled over the API.")
+        return Response(RequestSerializer(_find_for_change(request, request_id)).data)
+
+
+def _find_for_change(request: Request, request_id: UUID) -> WebhookRequest:
+    """Return a request without its payload for a call whose body has to be empty."""
+    NothingSerializer(data=request.data).is_valid(raise_exception=True)
+    queryset = WebhookRequest.objects.for_tenant(tenant_of(request)).defer("payload").with_standing()
+    return get_object_or_404(queryset, id=request_id)
 
 
 def find_request(request: Request, request_id: UUID) -> WebhookRequest:

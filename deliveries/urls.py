@@ -12,6 +12,8 @@ urlpatterns = [
     path("status/request/<uuid:request_id>", views.RequestStatusView.as_view()),
     path("requests", request_views.RequestListView.as_view()),
     path("requests/<uuid:request_id>", request_views.RequestView.as_view()),
+    path("requests/<uuid:request_id>/replay", request_views.ReplayView.as_view()),
+    path("requests/<uuid:request_id>/cancel", request_views.CancelView.as_view()),
     path("status/subscription/<uuid:subscription_id>", views.SubscriptionStatusView.as_view()),
     path("subscriptions/<uuid:subscription_id>", subscription_views.SubscriptionView.as_view()),
     path("subscriptions/<uuid:subscription_id>/test", subscription_views.TestView.as_view()),
