@@ -27,6 +27,14 @@ TYPED_KEY = "whk_0123456789ab_zebra-key-that-was-mistyped"
 TYPED_SIGNATURE = "sha256=" + "5eb2a" * 12 + "dead"
 WAIT_SECONDS = 60
 
+# What a subscription's calls carry besides: the credentials, and what of them is secret.
+CREDENTIALS: list[tuple[dict[str, Any], set[str]]] = [
+    ({"secret_headers": {"X-Tenant-Key": "zebra-secret-header"}}, {"zebra-secret-header"}),
+    ({"auth": {"type": "bearer", "token": "zebra-bearer-token"}}, {"zebra-bearer-token"}),
+    ({"auth": {"type": "basic", "username": "u", "password": "zebra-basic-password"}}, {"zebra-basic-password"}),
+    ({"auth": {"type": "api_key", "header": "X-Key", "value": "zebra-key-value"}}, {"zebra-key-value"}),
+]
+
 
 class Caller:
     """Somebody who uses every path, and remembers what must not be seen elsewhere."""
@@ -84,6 +92,16 @@ def use_the_api(caller: Caller, receiver: Receiver) -> None:
     for target in (f"http://{closed}", f"https://{closed}", receiver.url.replace("http:", "https:")):
         failing = caller.ingest(caller.subscribe(target, secret=SECRET, retry_schedule=[]))
         caller.wait_for(failing, lambda status: status["status"] == "failed")
+    for fields, known in CREDENTIALS:
+        caller.secrets |= known
+        request_id = caller.ingest(caller.subscribe(receiver.url, secret=SECRET, **fields))
+        caller.wait_for(request_id, lambda status: status["status"] == "delivered")
+    token_url = receiver.url.replace("/hook", "/token")
+    oauth = {"type": "oauth2_client_credentials", "token_url": token_url, "client_id": "c"}
+    oauth |= {"client_secret": "zebra-client-secret"}
+    caller.secrets.add("zebra-client-secret")
+    failing = caller.subscribe(receiver.url, secret=SECRET, retry_schedule=[], auth=oauth)
+    caller.wait_for(caller.ingest(failing), lambda status: status["status"] == "failed")
     caller.subscribe(receiver.url)
     rotated = caller.call("POST", f"/subscriptions/{good}/rotate-secret", json={"secret": NEXT_SECRET})
     assert rotated.json()["secret"] == NEXT_SECRET
@@ -93,7 +111,9 @@ def use_the_api(caller: Caller, receiver: Receiver) -> None:
     caller.call("PATCH", f"/subscriptions/{good}", json={"description": "changed"})
     for verb in ("pause", "resume", "disable", "enable"):
         assert caller.call("POST", f"/subscriptions/{good}/{verb}", json={}).status_code == 200
+    assert caller.call("POST", f"/subscriptions/{good}/test", json={}).status_code == 200
     caller.call("GET", "/subscriptions")
+    caller.call("GET", "/requests")
     caller.call("GET", f"/subscriptions/{good}")
     caller.call("GET", f"/status/subscription/{good}")
     caller.production.manage("replay", delivered)
@@ -116,6 +136,12 @@ def make_mistakes(caller: Caller, receiver: Receiver) -> None:
     caller.call("POST", "/subscriptions", json={"target_url": f"http://u:{SECRET}@127.0.0.1/", "secret": SECRET})
     caller.call("POST", "/subscriptions", json={"target_url": receiver.url, "secret": SECRET, "colour": PAYLOAD})
     caller.call("POST", "/subscriptions", json={"target_url": receiver.url, "secret": [SECRET]})
+    for fields, _ in CREDENTIALS:
+        wrong = {
+            "auth": fields.get("auth", {}) | {"type": "magic"},
+            "secret_headers": fields.get("secret_headers"),
+        }
+        caller.call("POST", "/subscriptions", json={"target_url": receiver.url} | wrong)
     caller.call("POST", "/subscriptions", data=b'{"secret": "' + SECRET.encode() + b'", ', headers=json_type)
     caller.call("POST", "/subscriptions", json={"target_url": receiver.url, "secret": SECRET * 20})
 
@@ -129,6 +155,7 @@ def have_things_break(caller: Caller, receiver: Receiver) -> None:
         connection.execute("UPDATE subscriptions SET secret = sha256(secret) WHERE id = %s", [broken])
         caller.call("POST", f"/subscriptions/{broken}/resume", json={})
         caller.wait_for(request_id, lambda status: status["status"] == "failed")
+    assert caller.call("DELETE", f"/subscriptions/{broken}").status_code == 204
     with connect(os.environ["DATABASE_URL"]) as superuser:
         superuser.execute(
             "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'webhooks_runtime'"
@@ -183,6 +210,8 @@ def caller(production: Service) -> Caller:
         have_things_break(caller, receiver)
         work_in_the_admin(caller)
         for arrival in receiver.arrivals:
+            if arrival.path == "/token":
+                continue
             headers = {name.lower(): value for name, value in arrival.headers.items()}
             caller.signatures |= {headers["x-webhook-signature"], *headers["webhook-signature"].split()}
         assert len(receiver.arrivals) >= 4
