@@ -1,6 +1,11 @@
 """What was asked for, and what came of it; and `publish`, for Django projects that install these apps."""
 
+import os
 from typing import TYPE_CHECKING, Any
+
+# libcurl would write the keys of every TLS connection to the file that this names, so that
+# whoever records the traffic can read it. It looks when pycurl is imported: not before this.
+os.environ.pop("SSLKEYLOGFILE", None)
 
 if TYPE_CHECKING:
     from deliveries.publishing import Published
