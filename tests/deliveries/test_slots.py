@@ -10,7 +10,16 @@ from deliveries.slots import Slots
 
 def target(number, tenant=""):
     return Target(
-        id=UUID(int=number), tenant=tenant, url="", stored_secrets=[], retry_schedule=[], timeout_seconds=1
+        id=UUID(int=number),
+        tenant=tenant,
+        url="",
+        stored_secrets=[],
+        stored_headers={},
+        stored_secret_headers=None,
+        stored_auth=None,
+        ca_certificates="",
+        retry_schedule=[],
+        timeout_seconds=1,
     )
 
 
