@@ -1,4 +1,4 @@
-"""The operator's pages for subscriptions and API keys."""
+"""The operator's pages for subscriptions."""
 
 from collections.abc import Callable
 from typing import Any
@@ -6,13 +6,13 @@ from typing import Any
 from django import forms
 from django.contrib import admin, messages
 from django.contrib.postgres.forms import SimpleArrayField
-from django.http import HttpRequest, HttpResponse
+from django.http import HttpRequest
 from django.utils.html import format_html
 from rest_framework import serializers
 
 from subscriptions import secrets
-from subscriptions.api_keys import ApiKey, ApiKeyQuerySet
-from subscriptions.audited_admin import AuditedAdmin, confirmation_page, perform
+from subscriptions.api_key_admin import ApiKeyAdmin as ApiKeyAdmin
+from subscriptions.audited_admin import AuditedAdmin, perform
 from subscriptions.event_type_admin import EventTypeAdmin as EventTypeAdmin
 from subscriptions.event_types import MAX_LENGTH
 from subscriptions.fields import AuthField, CertificatesField, FilterField, HeadersField
@@ -267,53 +267,3 @@ class SubscriptionAdmin(AuditedAdmin):
         count = selected.count()
         changed = perform(request, action, selected.existing(), operation=operation)
         self.message_user(request, f"{verb} {changed} of {count} selected subscriptions.")
-
-
-@admin.register(ApiKey)
-class ApiKeyAdmin(AuditedAdmin):
-    """Keys are made by `manage.py create_api_key`, which shows them once; here they are seen and revoked."""
-
-    list_display = ("name", "prefix", "shown_scopes", "tenant", "expires_at", "last_used_at", "revoked_at")
-    search_fields = ("name", "prefix", "tenant")
-    show_full_result_count = False
-    fields = ("id", *list_display, "created_at")
-    actions = ("revoke",)
-
-    def has_add_permission(self, request: HttpRequest) -> bool:
-        return False
-
-    def has_change_permission(self, request: HttpRequest, obj: ApiKey | None = None) -> bool:
-        return False
-
-    def has_delete_permission(self, request: HttpRequest, obj: ApiKey | None = None) -> bool:
-        return False
-
-    def has_revoke_permission(self, request: HttpRequest) -> bool:
-        return super().has_change_permission(request)
-
-    @admin.display(description="scopes")
-    def shown_scopes(self, key: ApiKey) -> str:
-        return ", ".join(key.scopes)
-
-    @admin.action(description="Revoke selected %(verbose_name_plural)s", permissions=["revoke"])
-    def revoke(self, request: HttpRequest, queryset: ApiKeyQuerySet) -> HttpResponse | None:
-        keys = list(queryset.filter(revoked_at=None))
-        if not keys:
-            self.message_user(request, "These API keys are revoked already.", messages.WARNING)
-            return None
-        if "confirmed" not in request.POST:
-            return confirmation_page(
-                self,
-                request,
-                title="Revoke API keys?",
-                sentences=(
-                    "Whoever uses these keys is refused from now on. A revoked key cannot be brought back.",
-                    *(visible(str(key)) for key in keys),
-                ),
-                action="revoke",
-                ids=[key.id for key in keys],
-                button="Revoke",
-            )
-        revoked = perform(request, "revoke", queryset, operation=ApiKeyQuerySet.revoke)
-        self.message_user(request, f"Revoked {revoked} API key{'' if revoked == 1 else 's'}.")
-        return None

@@ -148,14 +148,18 @@ PEOPLE = {"auth_user_changelist", "auth_user_change", "auth_user_add"}
 
 @pytest.mark.parametrize(
     ("role", "more"),
-    [("Viewer", set()), ("Operator", set()), ("Admin", PEOPLE | {"subscriptions_subscription_add"})],
+    [
+        ("Viewer", set()),
+        ("Operator", set()),
+        ("Admin", PEOPLE | {"subscriptions_subscription_add", "subscriptions_apikey_add"}),
+    ],
 )
 def test_each_role_opens_its_pages_and_no_others(rows, role, more):
     assert opened(role, rows) - FOR_STAFF - {"app_list"} == PAGES | more
 
 
 def test_a_superuser_opens_what_there_is(rows):
-    more = PEOPLE | {"subscriptions_subscription_add", "auth_user_password_change"}
+    more = PEOPLE | {"subscriptions_subscription_add", "subscriptions_apikey_add", "auth_user_password_change"}
     assert opened("superuser", rows) - FOR_STAFF - {"app_list"} == PAGES | more
 
 

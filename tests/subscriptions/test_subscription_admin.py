@@ -1,5 +1,3 @@
-from datetime import timedelta
-
 import pytest
 from django.test import Client
 from django.urls import reverse
@@ -278,50 +276,8 @@ def test_it_shows_hostile_text_as_text(operator, make_subscription):
         assert INERT in content
 
 
-@pytest.fixture
-def key(db: None) -> ApiKey:
-    return ApiKey.objects.create_key("of acme", ["publish", "read"], tenant="acme", valid_for=timedelta(days=1))[0]
-
-
-def test_it_shows_api_keys_without_what_would_let_one_in(operator, key):
-    key.refresh_from_db()
-    for url in (KEYS, page_of(key)):
-        content = operator.get(url).content.decode()
-        for shown in ("of acme", key.prefix, "publish, read", f"{key.expires_at:%Y-%m-%d %H:%M:%S}"):
-            assert shown in content
-        assert key.digest.hex() not in content
-
-
-def test_it_neither_makes_nor_changes_nor_deletes_api_keys(operator, key):
-    urls = (f"{KEYS}add/", page_of(key), f"{KEYS}{key.id}/delete/")
-    assert [operator.post(url, {"name": "mine"}).status_code for url in urls] == [403, 403, 403]
-    assert operator.get(urls[0]).status_code == 403
-
-
-def test_it_revokes_api_keys_once_that_is_confirmed(operator, key):
-    question = act(operator, KEYS, "revoke", key).content.decode()
-    assert "Revoke API keys?" in question
-    assert f'name="_selected_action" value="{key.id}"' in question
-    key.refresh_from_db()
-    assert key.revoked_at is None
-
-    response = act(operator, KEYS, "revoke", key, confirmed="yes")
-    assert messages_of(response) == ["Revoked 1 API key."]
-    key.refresh_from_db()
-    assert key.revoked_at is not None
-    assert messages_of(act(operator, KEYS, "revoke", key)) == ["These API keys are revoked already."]
-
-
-def test_it_revokes_nothing_for_who_may_only_look(key):
-    act(staff_client("view_apikey"), KEYS, "revoke", key, confirmed="yes")
-    key.refresh_from_db()
-    assert key.revoked_at is None
-
-
-def test_it_changes_nothing_on_a_get(operator, make_subscription, key):
+def test_it_changes_nothing_on_a_get(operator, make_subscription):
     subscription = make_subscription()
     operator.get(LIST, {"action": "disable", "_selected_action": str(subscription.id)})
-    operator.get(KEYS, {"action": "revoke", "_selected_action": str(key.id), "confirmed": "yes"})
     subscription.refresh_from_db()
-    key.refresh_from_db()
-    assert (subscription.status, key.revoked_at) == ("active", None)
+    assert subscription.status == "active"
