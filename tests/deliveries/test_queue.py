@@ -1,5 +1,6 @@
 """Wake-ups, workers and the clock, against Redis."""
 
+import json
 import zlib
 from datetime import UTC, datetime
 
@@ -129,3 +130,83 @@ def test_nothing_fails_while_redis_is_away(monkeypatch):
     assert queue.take_wake_ups()
     assert not queue.take_wake_ups()
     away.close()
+
+
+def strange_job(client, **fields: str) -> None:
+    """Put a job into Redis as somebody would who can write to it and no more."""
+    job = {
+        "data": '["os.mkdir", null, ["{}"], {{}}]'.format(fields.pop("folder")),
+        "status": "queued",
+        "origin": "deliveries",
+        "created_at": "2026-11-24T00:00:00Z",
+        "timeout": "60",
+        "result_ttl": "0",
+    }
+    client.hset("rq:job:strange", mapping=job | fields)
+    client.sadd("rq:queues", "rq:queue:deliveries")
+    client.rpush("rq:queue:deliveries", "strange")
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize(
+    "data",
+    [
+        None,
+        '["deliveries.tasks.os.mkdir", null, ["FOLDER"], {}]',
+        '["mkdir", "os", ["FOLDER"], {}]',
+        '["format", "x", ["FOLDER"], {}]',
+        '["deliveries.tasks.deliver_due", null, ["FOLDER"], {}]',
+        '["os.nothing", null, [], {}]',
+        "[]",
+        "{}",
+        "not JSON",
+    ],
+)
+def test_who_writes_to_redis_runs_nothing_but_tasks(
+    client, tmp_path, data, make_subscription, make_request, receiver
+):
+    folder = tmp_path / "made"
+    strange_job(
+        client, folder=str(folder), **({} if data is None else {"data": data.replace("FOLDER", str(folder))})
+    )
+    make_request(make_subscription(receiver.url))
+    call_command("rqworker", "deliveries", "--burst")
+    assert not folder.exists()
+    queue.push_wake_up()
+    call_command("rqworker", "deliveries", "--burst")
+    assert len(receiver.arrivals) == 1
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("outcome", ["success", "failure"])
+def test_who_writes_to_redis_has_no_callback_run_and_no_url_called(client, tmp_path, receiver, outcome):
+    task = "deliver_due" if outcome == "success" else "nothing"
+    webhook = [{"url": receiver.url, "job_status": status} for status in ("finished", "failed")]
+    strange_job(
+        client,
+        folder=str(tmp_path),
+        data=f'["deliveries.tasks.{task}", null, [], {{}}]',
+        success_callback_name="tests.deliveries.test_queue.never",
+        failure_callback_name="tests.deliveries.test_queue.never",
+        stopped_callback_name="tests.deliveries.test_queue.never",
+        webhooks=json.dumps(webhook),
+    )
+    call_command("rqworker", "deliveries", "--burst")
+    assert called == []
+    assert receiver.arrivals == []
+
+
+called: list[tuple[object, ...]] = []
+
+
+def never(*args: object) -> None:
+    called.append(args)
+
+
+@pytest.mark.django_db
+def test_who_writes_to_redis_has_the_clock_import_nothing(client, scheduler, tmp_path):
+    strange_job(client, folder=str(tmp_path), meta='{"queue_class_name": "tests.deliveries.nowhere.Queue"}')
+    client.delete("rq:queue:deliveries")
+    client.zadd("rq:scheduler:scheduled_jobs", {"strange": 0})
+    scheduler.enqueue_jobs()
+    assert b"strange" in client.lrange("rq:queue:deliveries", 0, -1)
