@@ -6,11 +6,12 @@ from django.core.exceptions import ValidationError as InvalidValue
 from rest_framework import serializers
 from rest_framework.validators import UniqueValidator
 
-from subscriptions.catalog import EventType, check_example
+from subscriptions.catalog import EventType, check_example, validate_schema
 from subscriptions.event_types import MAX_LENGTH
+from subscriptions.fields import ObjectField
 from subscriptions.lists import FilterSerializer
 from subscriptions.strict import StrictFieldsMixin
-from subscriptions.validation import validate_event_type
+from subscriptions.validation import validate_event_type, validate_storable
 
 
 class EventTypeFilterSerializer(FilterSerializer):
@@ -22,6 +23,13 @@ class EventTypeFilterSerializer(FilterSerializer):
 
 class EventTypeSerializer(StrictFieldsMixin, serializers.ModelSerializer[EventType]):
     """An event type that is described. `null` for `schema` or `example` means that there is none."""
+
+    schema = ObjectField(
+        required=False,
+        allow_null=True,
+        validators=[validate_storable, validate_schema],
+        help_text="JSON Schema (2020-12) of the payload; it may only refer to itself.",
+    )
 
     class Meta:
         model = EventType

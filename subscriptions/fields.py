@@ -63,8 +63,8 @@ class CertificatesField(serializers.CharField):
 
 
 @extend_schema_field({"type": "object", "additionalProperties": {}})
-class MetadataField(serializers.JSONField):
-    """An object of whatever its owner wants to keep with it."""
+class ObjectField(serializers.JSONField):
+    """Any JSON object."""
 
 
 @extend_schema_field(

@@ -7,7 +7,7 @@ from rest_framework import serializers
 
 from subscriptions import secrets
 from subscriptions.event_types import MAX_LENGTH
-from subscriptions.fields import AuthField, CertificatesField, FilterField, HeadersField, MetadataField
+from subscriptions.fields import AuthField, CertificatesField, FilterField, HeadersField, ObjectField
 from subscriptions.lists import FilterSerializer
 from subscriptions.models import Circuit, Subscription
 from subscriptions.strict import StrictFieldsMixin
@@ -53,7 +53,7 @@ class SubscriptionSerializer(StrictFieldsMixin, serializers.ModelSerializer[Subs
     filter = FilterField(
         required=False, allow_null=True, help_text="Which of the events of these types are wanted; null means all."
     )
-    metadata = MetadataField(
+    metadata = ObjectField(
         required=False, validators=[validate_metadata], help_text="Yours: an object of at most 4 KB of JSON."
     )
     headers = HeadersField(required=False, help_text="Extra headers to send, shown to whoever may read this.")

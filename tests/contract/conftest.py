@@ -6,6 +6,7 @@ from django.conf import settings
 from redis import Redis
 
 from deliveries.models import Event, Heartbeat
+from subscriptions.catalog import EventType
 from subscriptions.etags import etag_of
 from subscriptions.models import ApiKey
 from tests.certificates import make_pair
@@ -18,6 +19,8 @@ VALUES = {
     "target_url": "https://receiver.example.com/hook",
     "token_url": "https://identity.example.com/token",
     "secret": "a secret",
+    "name": "invoice.voided",
+    "schema": {"description": "Anything."},
     "filter": {"body": {"total": {"$gte": 100}}},
     "headers": {"X-Team": "billing"},
     "secret_headers": {"X-Key": "a key"},
@@ -41,19 +44,24 @@ def rows(make_subscription: Callable[..., Any], make_request: Callable[..., Any]
     subscription = make_subscription()
     request = make_request(subscription)
     event = Event.objects.create(event_type="invoice.paid", payload=b'{"n": 1}')
+    event_type = EventType.objects.create(name="invoice.paid")
     for kind in Heartbeat.Kind:
         Heartbeat.objects.beat(kind, kind)
     _, text = ApiKey.objects.create_key("contract", ("publish", "read", "manage"), tenant=None, valid_for=None)
-    ids = {
+    path = {
         "subscription_id": str(subscription.id),
-        "subscription": str(subscription.id),
         "request_id": str(request.id),
         "event_id": str(event.id),
+        "name": event_type.name,
+    }
+    present = {
+        "subscription_id": str(subscription.id),
+        "subscription": str(subscription.id),
         "cursor": cursor_at(request.id),
         "If-Match": etag_of(subscription),
     }
     with Redis.from_url(settings.REDIS_URL) as redis:
-        rows = Rows(api_key=text, values=VALUES | ids, redis=redis)
+        rows = Rows(api_key=text, path=path, values=VALUES | present, redis=redis)
         yield rows
     # Else nothing was tried but refusals.
     assert rows.was_accepted or not rows.statuses, rows.statuses

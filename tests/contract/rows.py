@@ -2,7 +2,7 @@
 
 import base64
 from collections import Counter
-from collections.abc import Iterator, MutableMapping
+from collections.abc import Iterator, Mapping, MutableMapping
 from contextlib import contextmanager
 from copy import copy
 from dataclasses import dataclass, field
@@ -27,6 +27,8 @@ class Rows:
     """
 
     api_key: str
+    # By the names of path parameters, and by all other names.
+    path: dict[str, str]
     values: dict[str, Any]
     redis: Redis
     # How often each status was answered.
@@ -49,25 +51,10 @@ class Rows:
         """Have a call mean what is there, wherever it gives a value of the same type for it."""
         for place in ("path_parameters", "query", "headers", "body"):
             given = getattr(case, place)
-            meant = self._with_values(given)
+            meant = with_values(given, self.path if place == "path_parameters" else self.values)
             if meant != given:
                 # Assigned, not changed in place: schemathesis then looks anew whether the call is valid.
                 setattr(case, place, meant)
-        if "If-Match" in (case.headers or {}):
-            case.headers["If-Match"] = "*"
-
-    def _with_values(self, given: Any) -> Any:
-        if isinstance(given, list):
-            return [self._with_values(item) for item in given]
-        if isinstance(given, MutableMapping):
-            changed = copy(given)
-            changed.update({name: self._value(name, value) for name, value in given.items()})
-            return changed
-        return given
-
-    def _value(self, name: str, given: Any) -> Any:
-        is_meant = name in self.values and type(self.values[name]) is type(given)
-        return self.values[name] if is_meant else self._with_values(given)
 
     @contextmanager
     def _kept(self) -> Iterator[None]:
@@ -76,6 +63,19 @@ class Rows:
         with kept_connections(), transaction.atomic():
             yield
             transaction.set_rollback(True)
+
+
+def with_values(given: Any, values: Mapping[str, Any]) -> Any:
+    """Return what is given with these values by name, wherever it has one of the same type."""
+    if isinstance(given, list):
+        return [with_values(item, values) for item in given]
+    if isinstance(given, MutableMapping):
+        changed = copy(given)
+        for name, value in given.items():
+            is_meant = name in values and type(values[name]) is type(value)
+            changed[name] = values[name] if is_meant else with_values(value, values)
+        return changed
+    return given
 
 
 def cursor_at(row_id: Any) -> str:
