@@ -349,7 +349,7 @@ errors, most = set(), 0
 while transport.in_flight:
     errors |= {str(finished.outcome.error) for finished in transport.wait(0.5)}
     most = max(most, rss_mb())
-print(*errors, most - before < 150)
+print(*errors, most - before < 300)
 """
 
 
