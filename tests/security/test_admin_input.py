@@ -1,0 +1,117 @@
+"""No page of the admin ends in a 500, whatever stands in the address or in a form."""
+
+import os
+from urllib.parse import urlencode
+
+import pytest
+from django.contrib import admin
+from django.contrib.auth.models import User
+from django.test import Client
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from deliveries.models import Event
+from tests.security.test_input import VALUES
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+fuzz = settings(
+    deadline=None,
+    max_examples=int(os.environ.get("FUZZ_EXAMPLES", "150")),
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
+
+TEXTS = [str(value) for value in VALUES if isinstance(value, str | int | float) and len(repr(value)) < 4000]
+PARAMETERS = [
+    *("q", "p", "o", "e", "all", "_to_field", "_popup", "_changelist_filters", "next", "within", "error", "id"),
+    *(
+        "status",
+        "status__exact",
+        "id__exact",
+        "subscription__id__exact",
+        "tenant",
+        "event_type",
+        "pk__in",
+        "x__y__z",
+    ),
+    *("created_at__gte", "created_at__year", "ordered__exact", "scopes", "term", "field_name", "app_label"),
+]
+
+
+@pytest.fixture
+def operator() -> Client:
+    client = Client(raise_request_exception=False)
+    client.force_login(User.objects.create_superuser("operator"))
+    return client
+
+
+@pytest.fixture
+def rows(make_subscription, make_request) -> list[str]:
+    """One row of what the pages are about, to be asked for."""
+    request = make_request(make_subscription(), payload=b"[" * 400 + b"9" * 5000 + b"]" * 400)
+    event = Event.objects.create(event_type="a", payload=b'{"a\\u0000": 1e999, "a\\u0000": "\\ud83d"}')
+    return [str(request.id), str(request.subscription_id), str(event.id)]
+
+
+def paths(ids: list[str]) -> list[str]:
+    """Return the path of every page of every model, for rows that are and that are none."""
+    ids = [*ids, "1", "x", "%00", "%ff", "_00", "9" * 30, "..", "é"]
+    found = ["/admin/", "/admin/jsi18n/", "/admin/autocomplete/", "/admin/password_change/", "/admin/logout/"]
+    for model in admin.site._registry:
+        base = f"/admin/{model._meta.app_label}/{model._meta.model_name}/"
+        found += [base, f"{base}add/"]
+        found += [f"{base}{row_id}/{page}" for row_id in ids for page in ("", "change/", "history/", "delete/")]
+        found += [f"{base}{row_id}/payload" for row_id in ids]
+    return found
+
+
+pairs = st.lists(
+    st.tuples(st.sampled_from(PARAMETERS), st.one_of(st.sampled_from(TEXTS), st.text(max_size=8))), max_size=3
+)
+
+
+@fuzz
+@given(data=st.data())
+def test_no_page_is_answered_with_500(operator, rows, data):
+    path = data.draw(st.sampled_from(paths(rows)))
+    query = urlencode(data.draw(pairs), errors="surrogatepass")
+    assert operator.get(f"{path}?{query}").status_code < 500
+
+
+@pytest.mark.parametrize("page", ["", "change/", "history/", "delete/", "payload"])
+def test_every_page_of_every_row_is_shown_or_refused(operator, rows, page):
+    for model in admin.site._registry:
+        for row_id in rows:
+            path = f"/admin/{model._meta.app_label}/{model._meta.model_name}/{row_id}/{page}"
+            assert operator.get(path).status_code in (200, 301, 302, 403, 404), path
+
+
+FIELDS = [
+    *("target_url", "description", "tenant", "event_types", "retry_schedule", "timeout_seconds", "max_in_flight"),
+    *("rate_limit", "ordered", "metadata", "filter", "headers", "ca_certificates", "name", "scopes", "username"),
+    *(
+        "password1",
+        "password2",
+        "groups",
+        "is_active",
+        "action",
+        "_selected_action",
+        "select_across",
+        "index",
+        "post",
+    ),
+    *("schema", "examples", "validation", "expires_at_0", "expires_at_1", "secret", "reason", "code", "status"),
+]
+forms = st.dictionaries(
+    st.sampled_from(FIELDS), st.one_of(st.sampled_from(TEXTS), st.text(max_size=8)), max_size=6
+)
+
+
+@fuzz
+@given(data=st.data())
+def test_no_form_is_answered_with_500(operator, rows, data):
+    path = data.draw(st.sampled_from([path for path in paths(rows) if "logout" not in path]))
+    form = data.draw(forms) | data.draw(st.sampled_from([{}, {"action": "pause"}, {"action": "replay"}]))
+    body = urlencode(form, errors="surrogatepass")
+    answer = operator.post(path, body, content_type="application/x-www-form-urlencoded")
+    assert answer.status_code < 500
