@@ -9,11 +9,14 @@ from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any
 
+from django.contrib.auth.base_user import AbstractBaseUser
 from django.core.serializers.json import DjangoJSONEncoder
 from django.db import models
 from django.db.models.functions import Now
+from django.http import HttpRequest
 
 from subscriptions.ids import new_id
+from subscriptions.origin import address_of
 from subscriptions.problems import current_request_id
 
 # A longer text is cut: the log says what changed, it is no copy of it.
@@ -102,6 +105,11 @@ class Hidden:
     """A secret's stored value, to be compared and never told."""
 
     value: Any
+
+
+def user_actor(request: HttpRequest, user: AbstractBaseUser) -> Actor:
+    """Return the actor of what a user does in the console."""
+    return Actor(kind=AuditEntry.ActorKind.USER, name=user.get_username(), address=address_of(request))
 
 
 def command_actor() -> Actor:

@@ -12,7 +12,6 @@ from django.template.response import TemplateResponse
 
 from subscriptions import audit
 from subscriptions.audit import AuditEntry
-from subscriptions.logins import user_actor
 from subscriptions.read_only_admin import HistoryFromLog
 
 
@@ -43,7 +42,7 @@ class AuditedAdmin(HistoryFromLog):
         before: dict[str, Any],
         after: dict[str, Any],
     ) -> None:
-        actor = user_actor(request, cast(User, request.user))
+        actor = audit.user_actor(request, cast(User, request.user))
         kind = str(self.opts.verbose_name)
         audit.record(actor, action, kind=kind, object_id=row.pk, before=before, after=after)
 
@@ -56,7 +55,7 @@ def perform(request: HttpRequest, action: str, rows: models.QuerySet, *, operati
     meta = rows.model._meta  # noqa: SLF001 - Django documents it
     large = [field.name for field in meta.concrete_fields if isinstance(field, models.BinaryField)]
     stored = rows.model.objects.order_by("pk").defer(*large)
-    actor, kind = user_actor(request, cast(User, request.user)), str(meta.verbose_name)
+    actor, kind = audit.user_actor(request, cast(User, request.user)), str(meta.verbose_name)
     with transaction.atomic():
         ids = list(rows.values_list("pk", flat=True))
         locked = stored.filter(pk__in=ids).select_for_update(no_key=True)

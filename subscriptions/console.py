@@ -16,7 +16,6 @@ from django.utils.decorators import method_decorator
 from django.views.decorators.cache import never_cache
 
 from subscriptions import audit, one_time_code
-from subscriptions.logins import user_actor
 from subscriptions.one_time_code import CodeForm, LoginForm, PasswordForm
 
 
@@ -57,7 +56,7 @@ class Console(AdminSite):
             if request.method == "POST" and response.status_code == 302:
                 user = cast(User, request.user)
                 after = {"password": audit.CHANGED}
-                actor = user_actor(request, user)
+                actor = audit.user_actor(request, user)
                 audit.record(actor, "change", kind="user", object_id=user.pk, after=after)
         return response
 
@@ -84,7 +83,7 @@ class Console(AdminSite):
             return self._page(request, password_form=form)
         if step == "begin":
             one_time_code.begin(user)
-        elif one_time_code.remove(user, user_actor(request, user)):
+        elif one_time_code.remove(user, audit.user_actor(request, user)):
             messages.success(request, "Your one-time code is removed.")
         return HttpResponseRedirect(request.path)
 

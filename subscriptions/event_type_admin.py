@@ -31,6 +31,10 @@ class EventTypeAdmin(AuditedAdmin):
         # Whoever publishes under the name would publish something that is not described any more.
         return self.readonly_fields if obj is None else ("name", *self.readonly_fields)
 
+    def has_delete_permission(self, request: HttpRequest, obj: EventType | None = None) -> bool:
+        # What was published under the name stays; it is deprecated instead.
+        return False
+
     @admin.display(boolean=True, description="schema")
     def has_schema(self, event_type: EventType) -> bool:
         return event_type.schema is not None

@@ -14,7 +14,7 @@ from django.shortcuts import render
 from django.utils import timezone
 
 from subscriptions import audit
-from subscriptions.audit import Actor, AuditEntry
+from subscriptions.audit import Actor, AuditEntry, user_actor
 from subscriptions.origin import address_of
 
 # One address may fail for so many users before it is locked out for all of them.
@@ -77,10 +77,6 @@ class LoginHandler(AxesDatabaseHandler):  # type: ignore[misc]  # axes has no ty
             return False
         AccessAttempt.objects.filter(id__lte=too_old).delete()
         return True
-
-
-def user_actor(request: HttpRequest, user: User) -> Actor:
-    return Actor(kind=AuditEntry.ActorKind.USER, name=user.get_username(), address=address_of(request))
 
 
 def locked_out(request: HttpRequest, response: HttpResponse, credentials: dict[str, Any] | None) -> HttpResponse:

@@ -17,7 +17,6 @@ from django_otp.plugins.otp_static.models import StaticDevice, StaticToken
 from django_otp.plugins.otp_totp.models import TOTPDevice
 
 from subscriptions import audit
-from subscriptions.logins import user_actor
 
 BACKUP_CODES = 10
 
@@ -128,7 +127,7 @@ def confirm(request: HttpRequest, device: TOTPDevice) -> list[str]:
         TOTPDevice.objects.filter(pk=device.pk).update(confirmed=True)
         backup = StaticDevice.objects.create(user=user, name="backup codes")
         StaticToken.objects.bulk_create(StaticToken(device=backup, token=code) for code in codes)
-        audit.record(user_actor(request, user), "set up one-time code", kind="user", object_id=user.pk)
+        audit.record(audit.user_actor(request, user), "set up one-time code", kind="user", object_id=user.pk)
     device.refresh_from_db()
     django_otp.login(request, device)
     return codes

@@ -13,7 +13,7 @@ from deliveries import roles
 from deliveries.models import DeliveryAttempt, Event, WebhookRequest
 from subscriptions import audit
 from subscriptions.audit import AuditEntry
-from subscriptions.models import ApiKey, Subscription
+from subscriptions.models import ApiKey, EventType, Subscription
 
 pytestmark = pytest.mark.django_db
 
@@ -73,6 +73,7 @@ def rows(make_subscription: Callable[..., Subscription], make_request: Callable[
         "deliveryattempt": [attempt],
         "event": [Event.objects.create(event_type="invoice.paid", payload=b"{}")],
         "apikey": [key],
+        "eventtype": [EventType.objects.create(name="invoice.paid")],
         "auditentry": [AuditEntry.objects.get(action="purge")],
         "user": [User.objects.create_superuser("root")],
     }
@@ -80,7 +81,7 @@ def rows(make_subscription: Callable[..., Subscription], make_request: Callable[
 
 def state() -> list[Any]:
     """Return everything that people could change."""
-    models = (Subscription, WebhookRequest, DeliveryAttempt, Event, ApiKey, Group)
+    models = (Subscription, EventType, WebhookRequest, DeliveryAttempt, Event, ApiKey, Group)
     people = User.objects.order_by("pk").values_list("username", "password", "is_superuser", "is_active", "email")
     return [list(people), *(list(model.objects.order_by("pk").values()) for model in models)]
 
@@ -137,29 +138,26 @@ def test_staff_without_a_role_opens_nothing_that_matters(rows):
 PAGES = {
     f"{app}_{model}_{view}"
     for app, models in {
-        "subscriptions": ("subscription", "apikey", "auditentry"),
+        "subscriptions": ("subscription", "eventtype", "apikey", "auditentry"),
         "deliveries": ("webhookrequest", "deliveryattempt", "event"),
     }.items()
     for model in models
     for view in ("changelist", "change")
 } | {"deliveries_webhookrequest_payload", "deliveries_event_payload"}
 PEOPLE = {"auth_user_changelist", "auth_user_change", "auth_user_add"}
+NEW = {"subscriptions_subscription_add", "subscriptions_eventtype_add", "subscriptions_apikey_add"}
 
 
 @pytest.mark.parametrize(
     ("role", "more"),
-    [
-        ("Viewer", set()),
-        ("Operator", set()),
-        ("Admin", PEOPLE | {"subscriptions_subscription_add", "subscriptions_apikey_add"}),
-    ],
+    [("Viewer", set()), ("Operator", set()), ("Admin", PEOPLE | NEW)],
 )
 def test_each_role_opens_its_pages_and_no_others(rows, role, more):
     assert opened(role, rows) - FOR_STAFF - {"app_list"} == PAGES | more
 
 
 def test_a_superuser_opens_what_there_is(rows):
-    more = PEOPLE | {"subscriptions_subscription_add", "subscriptions_apikey_add", "auth_user_password_change"}
+    more = PEOPLE | NEW | {"auth_user_password_change"}
     assert opened("superuser", rows) - FOR_STAFF - {"app_list"} == PAGES | more
 
 

@@ -77,3 +77,10 @@ def test_who_may_only_look_cannot_change_anything():
     assert client.get(change_url(event_type)).status_code == 200
     assert client.post(change_url(event_type), form(name="a", description="x")).status_code == 403
     assert client.get(reverse(ADD)).status_code == 403
+
+
+def test_nobody_deletes_one():
+    event_type = EventType.objects.create(name="a")
+    url = reverse("admin:subscriptions_eventtype_delete", args=[event_type.pk])
+    assert operator_client().post(url, {"post": "yes"}).status_code == 403
+    assert EventType.objects.exists()
