@@ -1,20 +1,27 @@
 """What a subscription adds to its calls: headers, secret headers, and proof of who calls."""
 
 import base64
+import contextlib
 import json
 import logging
 import ssl
+import string
 
+import hypothesis
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from deliveries import courier
 from deliveries.models import WebhookRequest
-from subscriptions import secrets
+from deliveries.transport import Call
+from subscriptions import headers, secrets
 from subscriptions.models import Subscription
 from subscriptions.secrets import Purpose
 from tests import certificates
 from tests.conftest import SECRET, signature_of
 from tests.deliveries import hostile
+from tests.deliveries.calling import LONG_SECONDS, make_transport, outcomes, url_of
 from tests.deliveries.hostile import listening
 
 
@@ -194,3 +201,39 @@ def test_every_call_is_made_by_the_settings(settings, tmp_path, monkeypatch):
         assert [str(each) for each in opened._transport._allowed_networks] == ["127.0.0.0/8"]
     finally:
         opened.close()
+
+
+NAMES = st.text(string.ascii_letters + string.digits + "!#$%&'*+-.^_`|~", min_size=1, max_size=30)
+VALUES = st.text([chr(code) for code in range(0x20, 0x7F)] + ["\t"], min_size=1, max_size=60).map(str.strip)
+HEADERS = st.dictionaries(NAMES, VALUES, max_size=6)
+
+
+@given(HEADERS)
+@hypothesis.settings(max_examples=100, deadline=None)
+def test_any_headers_that_are_taken_arrive_as_they_were_given(wire, given_headers):
+    """And nothing else of the request changes by them."""
+    transport, listener = wire
+    try:
+        headers.check_headers(given_headers)
+    except headers.RefusedHeader:
+        return
+    lines = [f"{name}: {value}" for name, value in given_headers.items()]
+    own = ["Content-Type: application/json", "X-Webhook-Event: a.b"]
+    call = Call(tag="", url=url_of(listener), headers=[*lines, *own], body=b"{}", timeout_seconds=LONG_SECONDS)
+    assert outcomes(transport, call)[""].is_success
+    head, _, body = listener.requests[-1].partition(b"\r\n\r\n")
+    request_line, *arrived = head.decode().split("\r\n")
+    assert (request_line, body) == ("POST /hook HTTP/1.1", b"{}")
+    ours = [f"Host: 127.0.0.1:{listener.port}", "User-Agent: tests", "Content-Length: 2", *own]
+    accepts = [] if any(name.lower() == "accept" for name in given_headers) else ["Accept: */*"]
+    assert sorted(arrived) == sorted([*lines, *ours, *accepts])
+
+
+@pytest.fixture(scope="module")
+def wire():
+    """A transport and a listener for many examples."""
+    with (
+        listening(hostile.answers(hostile.OK)) as listener,
+        contextlib.closing(make_transport()) as transport,
+    ):
+        yield transport, listener
