@@ -23,7 +23,14 @@ from django.conf import settings
 from django.db import transaction
 
 from deliveries import sql
-from deliveries.eligibility import CALLS_IN_RATE_WINDOW, FREE_SLOTS, MAY_BE_TRIED, RATE_CALLS, RATE_WINDOW
+from deliveries.eligibility import (
+    CALLS_IN_RATE_WINDOW,
+    CUSTOMER,
+    FREE_SLOTS,
+    MAY_BE_TRIED,
+    RATE_CALLS,
+    RATE_WINDOW,
+)
 from deliveries.leases import LOST_BY_A_SUSPECT, MAX_LOST_IN_A_ROW, ClaimedRequest, Target
 from deliveries.slots import Slots
 
@@ -85,7 +92,7 @@ candidates AS MATERIALIZED (
     FROM visited
     JOIN subscriptions AS s ON s.id = visited.subscription_id
     WHERE visited.next_attempt_at <= statement_timestamp()
-        AND coalesce(nullif(s.tenant, ''), s.id::text) <> ALL(%(satisfied)s::text[])
+        AND {CUSTOMER} <> ALL(%(satisfied)s::text[])
         AND {MAY_BE_TRIED}
         AND {FREE_SLOTS} > 0
 ),
@@ -97,7 +104,7 @@ locked AS (
             ARRAY[s.secret, CASE WHEN s.previous_secret_until > statement_timestamp() THEN s.previous_secret END],
             NULL
         ),
-        s.retry_schedule, s.timeout_seconds, s.tenant, s.headers::text, s.secret_headers, s.auth,
+        s.retry_schedule, s.timeout_seconds, {CUSTOMER}, s.headers::text, s.secret_headers, s.auth,
         s.ca_certificates
     FROM candidates
     JOIN subscriptions AS s USING (id)
@@ -362,7 +369,7 @@ def _visit(
     """Walk over one stretch of subscriptions, and take what is due, in one transaction."""
     with transaction.atomic():
         walk = _walk(after, until, limit, satisfied=slots.satisfied)
-        shares = slots.share_out(limit, walk.targets.values())
+        shares = slots.share_out(limit, {target.id: target.customer for target in walk.targets.values()})
         if not shares:
             return _Visit(walk=walk, requests=[], has_more=False)
         return _take(walk, limit, shares=shares, with_suspect=with_suspect, max_bytes=max_bytes)

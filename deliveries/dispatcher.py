@@ -148,12 +148,14 @@ class Dispatcher:
         if self._should_stop():
             return True
         now = time.monotonic()
-        looks_again_soon = self._look_at - now < LOOK_SECONDS
+        has_to_look = self._look_at <= now or self._rate_free_at - now < LOOK_SECONDS
         lingers = attempts > 0 and now - busy_at < LINGER_SECONDS
-        return not looks_again_soon and not lingers
+        return not has_to_look and not lingers
 
     def _claim(self) -> None:
         """Claim and send."""
+        if self._until is None:  # a round begins
+            self._rate_free_at = math.inf
         limit = min(self._slots.free, CLAIM_SIZE)
         asked_at = time.monotonic()
         try:
@@ -190,8 +192,7 @@ class Dispatcher:
         elif claim.until is not None:
             self._look_at = 0.0
         else:
-            self._look_at = min(self._rate_free_at, now + LOOK_SECONDS + SIGNAL_SECONDS)
-            self._rate_free_at = math.inf
+            self._look_at = min(self._rate_free_at, now + LOOK_SECONDS)
 
     def _outlive(self, error: Exception) -> None:
         """Wait for the database if there are calls to settle; else raise its error."""

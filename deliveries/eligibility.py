@@ -13,6 +13,9 @@ MAY_BE_TRIED = f"""
     {IS_UNHELD} AND (s.circuit_opened_at IS NULL OR s.circuit_probe_at <= statement_timestamp())
 """
 
+# Who shares a worker's slots with others: its tenant, or the subscription itself if it has none.
+CUSTOMER = "coalesce(nullif(s.tenant, ''), s.id::text)"
+
 # What it may have in flight, less what it has; an expired lease does not count.
 FREE_SLOTS = """
     CASE WHEN s.ordered OR s.circuit_opened_at IS NOT NULL THEN 1 ELSE s.max_in_flight END - (

@@ -23,10 +23,10 @@ LOST_BY_A_SUSPECT = MAX_LOST_IN_A_ROW - 1
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Target:
-    """What sending needs of a subscription."""
+    """What sending needs of a subscription, and the customer with whom it shares a worker's slots."""
 
     id: uuid.UUID
-    tenant: str
+    customer: str
     url: str
     stored_secrets: list[bytes]
     retry_schedule: list[int]
@@ -45,7 +45,7 @@ class Target:
             stored_secrets=row[2],
             retry_schedule=row[3],
             timeout_seconds=row[4],
-            tenant=row[5],
+            customer=row[5],
             stored_headers=row[6],
             stored_secret_headers=row[7],
             stored_auth=row[8],
@@ -61,17 +61,12 @@ class Target:
             stored_secrets=subscription.stored_secrets,
             retry_schedule=subscription.retry_schedule,
             timeout_seconds=subscription.timeout_seconds,
-            tenant=subscription.tenant,
+            customer=subscription.tenant or str(subscription.id),
             stored_headers=json.dumps(subscription.headers),
             stored_secret_headers=_bytes(subscription.secret_headers),
             stored_auth=_bytes(subscription.auth),
             ca_certificates=subscription.ca_certificates,
         )
-
-    @property
-    def customer(self) -> str:
-        """Who shares a worker's slots with others: the tenant, or the subscription itself if it has none."""
-        return self.tenant or str(self.id)
 
     @property
     def signing_keys(self) -> list[bytes]:

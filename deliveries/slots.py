@@ -7,10 +7,8 @@ is always room for a newcomer, however many receivers of somebody else hang.
 
 import random
 from collections import Counter, defaultdict
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from uuid import UUID
-
-from deliveries.leases import Target
 
 
 class Slots:
@@ -42,16 +40,17 @@ class Slots:
         """The customers that may have no more for the moment."""
         return [customer for customer, held in self._held.items() if held >= self.free]
 
-    def share_out(self, limit: int, targets: Collection[Target]) -> dict[UUID, int]:
-        """Divide a claim of `limit` equally; a customer's subscriptions get no more than it may have together.
+    def share_out(self, limit: int, customers: Mapping[UUID, str]) -> dict[UUID, int]:
+        """Divide a claim of `limit` equally among subscriptions, given with whose they are.
 
-        Where that is less than one for each, chance picks, so that none is always the last.
+        Those of one customer get no more than it may have together. Where that is less than
+        one for each, chance picks, so that none is always the last.
         """
         by_customer = defaultdict(list)
-        for target in targets:
-            by_customer[target.customer].append(target.id)
+        for subscription_id, customer in customers.items():
+            by_customer[customer].append(subscription_id)
         # Rounded down, so that the whole never has to be cut: that would favour the oldest.
-        share = max(1, limit // max(1, len(targets)))
+        share = max(1, limit // max(1, len(customers)))
         shares: dict[UUID, int] = {}
         for customer, ids in by_customer.items():
             allowance = self.allowance(customer)

@@ -4,23 +4,7 @@ from uuid import UUID
 
 import pytest
 
-from deliveries.leases import Target
 from deliveries.slots import Slots
-
-
-def target(number, tenant=""):
-    return Target(
-        id=UUID(int=number),
-        tenant=tenant,
-        url="",
-        stored_secrets=[],
-        stored_headers={},
-        stored_secret_headers=None,
-        stored_auth=None,
-        ca_certificates="",
-        retry_schedule=[],
-        timeout_seconds=1,
-    )
 
 
 def slots_with(total, **held):
@@ -59,22 +43,22 @@ def test_what_is_given_back_is_free_again():
 
 
 def test_a_claim_is_shared_equally_among_subscriptions():
-    targets = [target(number) for number in range(3)]
-    assert slots_with(1000).share_out(100, targets) == {one.id: 33 for one in targets}
+    customers = {UUID(int=number): f"customer {number}" for number in range(3)}
+    assert slots_with(1000).share_out(100, customers) == dict.fromkeys(customers, 33)
 
 
 def test_the_subscriptions_of_one_tenant_get_no_more_than_it_may_have_together():
-    targets = [target(1, "acme"), target(2, "acme"), target(3, "other"), target(4)]
-    shares = slots_with(100, acme=41).share_out(100, targets)
-    assert shares == {targets[0].id: 4, targets[1].id: 4, targets[2].id: 25, targets[3].id: 25}
+    a, b, c, d = (UUID(int=number) for number in range(4))
+    slots = slots_with(100, acme=41)
+    assert slots.share_out(100, {a: "acme", b: "acme", c: "other", d: "third"}) == {a: 4, b: 4, c: 25, d: 25}
 
 
 def test_chance_picks_the_subscriptions_of_a_tenant_that_may_have_fewer_calls_than_it_has_subscriptions():
-    targets = [target(number, "acme") for number in range(10)]
+    customers = {UUID(int=number): "acme" for number in range(10)}
     slots = slots_with(10, acme=2)
     picked = set()
     for _ in range(500):
-        shares = slots.share_out(8, targets)
+        shares = slots.share_out(8, customers)
         assert list(shares.values()) == [1, 1, 1]
         picked |= set(shares)
-    assert picked == {one.id for one in targets}
+    assert picked == set(customers)
