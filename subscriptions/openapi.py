@@ -92,9 +92,9 @@ class Schema(AutoSchema):
 def document_problems(result: dict[str, Any], **kwargs: Any) -> dict[str, Any]:
     """Say of each operation what it answers when it refuses; drf-spectacular's postprocessing hook."""
     result["components"]["schemas"]["Problem"] = PROBLEM
-    for path, operation in _operations(result):
+    for path, method, operation in _operations(result):
         answers = operation["responses"]
-        for status, description in _refusals(path, operation).items():
+        for status, description in _refusals(path, method, operation).items():
             answers.setdefault(status, {"description": description})
         for status, answer in answers.items():
             if status >= "400" and "content" not in answer:
@@ -118,7 +118,7 @@ def document_event_types(result: dict[str, Any], **kwargs: Any) -> dict[str, Any
     for name, schema in result["components"]["schemas"].items():
         if name.endswith("Request"):
             _add_patterns(schema.get("properties", {}))
-    for _, operation in _operations(result):
+    for _, _, operation in _operations(result):
         parameters = operation.get("parameters", [])
         _add_patterns({parameter["name"]: parameter["schema"] for parameter in parameters})
     return result
@@ -143,20 +143,21 @@ def document_anything(result: dict[str, Any], **kwargs: Any) -> dict[str, Any]:
     return result
 
 
-def _operations(result: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
+def _operations(result: dict[str, Any]) -> Iterator[tuple[str, str, dict[str, Any]]]:
     for path, operations in result["paths"].items():
-        for operation in operations.values():
-            yield path, operation
+        for method, operation in operations.items():
+            yield path, method, operation
 
 
-def _refusals(path: str, operation: dict[str, Any]) -> dict[str, str]:
+def _refusals(path: str, method: str, operation: dict[str, Any]) -> dict[str, str]:
     found: dict[str, str] = {}
     if path == "/health":
         return found
     parameters = {parameter["in"] for parameter in operation.get("parameters", [])}
-    if "requestBody" in operation or "query" in parameters:
+    has_body = method in ("post", "patch")  # also where it has to be empty
+    if has_body or "query" in parameters:
         found |= WITH_INPUT
-    if "requestBody" in operation:
+    if has_body:
         found |= WITH_BODY
     if {} not in operation.get("security", []):
         found |= WITH_KEY

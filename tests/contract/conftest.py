@@ -3,9 +3,10 @@ from typing import Any
 
 import pytest
 from django.conf import settings
+from django.db.models.functions import Now
 from redis import Redis
 
-from deliveries.models import Event, Heartbeat
+from deliveries.models import Event, Heartbeat, WebhookRequest
 from subscriptions.catalog import EventType
 from subscriptions.etags import etag_of
 from subscriptions.models import ApiKey
@@ -43,6 +44,8 @@ def rows(make_subscription: Callable[..., Any], make_request: Callable[..., Any]
     """One row of each kind, and a key with every scope that sees them."""
     subscription = make_subscription()
     request = make_request(subscription)
+    failed = make_request(subscription)
+    WebhookRequest.objects.filter(id=failed.id).update(status="failed", next_attempt_at=None, settled_at=Now())
     event = Event.objects.create(event_type="invoice.paid", payload=b'{"n": 1}')
     event_type = EventType.objects.create(name="invoice.paid")
     for kind in Heartbeat.Kind:
@@ -54,6 +57,7 @@ def rows(make_subscription: Callable[..., Any], make_request: Callable[..., Any]
         "event_id": str(event.id),
         "name": event_type.name,
     }
+    paths = {"/requests/{request_id}/replay": {"request_id": str(failed.id)}}
     present = {
         "subscription_id": str(subscription.id),
         "subscription": str(subscription.id),
@@ -61,7 +65,7 @@ def rows(make_subscription: Callable[..., Any], make_request: Callable[..., Any]
         "If-Match": etag_of(subscription),
     }
     with Redis.from_url(settings.REDIS_URL) as redis:
-        rows = Rows(api_key=text, path=path, values=VALUES | present, redis=redis)
+        rows = Rows(api_key=text, paths=paths, path=path, values=VALUES | present, redis=redis)
         yield rows
     # Else nothing was tried but refusals.
     assert rows.was_accepted or not rows.statuses, rows.statuses

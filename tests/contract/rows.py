@@ -27,7 +27,8 @@ class Rows:
     """
 
     api_key: str
-    # By the names of path parameters, and by all other names.
+    # By the names of path parameters, of certain paths and of all, and by all other names.
+    paths: dict[str, dict[str, str]]
     path: dict[str, str]
     values: dict[str, Any]
     redis: Redis
@@ -51,7 +52,8 @@ class Rows:
         """Have a call mean what is there, wherever it gives a value of the same type for it."""
         for place in ("path_parameters", "query", "headers", "body"):
             given = getattr(case, place)
-            meant = with_values(given, self.path if place == "path_parameters" else self.values)
+            values = self.path | self.paths.get(case.path, {}) if place == "path_parameters" else self.values
+            meant = with_values(given, values)
             if meant != given:
                 # Assigned, not changed in place: schemathesis then looks anew whether the call is valid.
                 setattr(case, place, meant)
