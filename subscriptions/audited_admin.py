@@ -34,6 +34,16 @@ class AuditedAdmin(HistoryFromLog):
         if after:
             self._record(request, obj, "change", before, after)
 
+    def log_deletions(self, request: HttpRequest, queryset: Any) -> Any:
+        for row in queryset:
+            was = {name: value for name, value in audit.snapshot(row).items() if value not in audit.EMPTY}
+            self._record(request, row, "delete", was, {})
+
+    def response_action(self, *args: Any, **kwargs: Any) -> Any:
+        """Run an action with what it records in one transaction: Django's own deletion too."""
+        with transaction.atomic():
+            return super().response_action(*args, **kwargs)
+
     def _record(
         self,
         request: HttpRequest,

@@ -17,6 +17,7 @@ from django.views.decorators.cache import never_cache
 
 from subscriptions import audit, one_time_code
 from subscriptions.one_time_code import CodeForm, LoginForm, PasswordForm
+from subscriptions.visible import visible_page
 
 
 class Console(AdminSite):
@@ -44,7 +45,11 @@ class Console(AdminSite):
         def inner(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
             if settings.REQUIRE_OTP and self._may_set_up(request) and not is_verified(request):
                 return HttpResponseRedirect(reverse("admin:one_time_code"))
-            return cast(HttpResponseBase, protected(request, *args, **kwargs))
+            response = protected(request, *args, **kwargs)
+            if isinstance(response, TemplateResponse):
+                # Whatever field a page shows, and whoever wrote what is in it.
+                response.add_post_render_callback(_make_visible)
+            return cast(HttpResponseBase, response)
 
         return inner
 
@@ -110,6 +115,10 @@ class Console(AdminSite):
             "code_form": None if device is None else CodeForm(device),
         }
         return TemplateResponse(request, "admin/one_time_code.html", page | context)
+
+
+def _make_visible(response: Any) -> None:
+    response.content = visible_page(response.content.decode())
 
 
 def is_verified(request: HttpRequest) -> bool:

@@ -15,3 +15,14 @@ _TREACHEROUS = re.compile(
 def visible(text: str) -> str:
     r"""Return `text` with each character that hides or reorders others as its JSON escape, such as \u202e."""
     return _TREACHEROUS.sub(lambda match: json.dumps(match[0])[1:-1], text)
+
+
+# Django writes what is in a field's attributes and text without < and >.
+_FIELD_OR_TREACHEROUS = re.compile(
+    rf"(?P<field><input\b[^>]*>|<textarea\b[^>]*>[^<]*</textarea>)|{_TREACHEROUS.pattern}"
+)
+
+
+def visible_page(page: str) -> str:
+    """Return a page of HTML with its text visible; what is in fields stays, because it may be sent back."""
+    return _FIELD_OR_TREACHEROUS.sub(lambda match: match["field"] or visible(match[0]), page)

@@ -1,6 +1,6 @@
 import pytest
 
-from subscriptions.visible import visible
+from subscriptions.visible import visible, visible_page
 
 
 @pytest.mark.parametrize(
@@ -21,3 +21,12 @@ from subscriptions.visible import visible
 def test_it_spells_out_what_hides_or_reorders_text(text, shown):
     assert visible(text) == shown
     assert visible(shown) == shown
+
+
+def test_it_makes_the_text_of_a_page_visible_and_leaves_what_is_in_fields():
+    page = '<p title="a\u202e">b\u202e</p><input value="c\u202e"><textarea rows="2">d\u202e\n</textarea>e\u202e'
+    assert visible_page(page) == (
+        r'<p title="a\u202e">b\u202e</p>'
+        '<input value="c\u202e"><textarea rows="2">d\u202e\n</textarea>'
+        r"e\u202e"
+    )
