@@ -165,6 +165,7 @@ def purge(
         while sql.run(PURGE_EVENTS, parameters):
             continue
         orphans.purge(until=until)
+        Subscription.objects.forget_previous_secrets()
         Heartbeat.objects.forget(FORGET_AFTER)
         IdempotencyKey.objects.filter(created_at__lte=Now() - FORGET_AFTER).delete()
     return purged

@@ -131,6 +131,11 @@ class SubscriptionQuerySet(models.QuerySet["Subscription"]):
             window_failures=0,
         )
 
+    def forget_previous_secrets(self) -> int:
+        """Delete the secrets that were rotated away and whose time is over; return how many."""
+        over = self.filter(previous_secret_until__lte=Now())
+        return over.update(previous_secret=None, previous_secret_until=None)
+
     def _forget(self) -> None:
         for subscription_id in self.values_list("id", flat=True):
             cache.forget(subscription_id)

@@ -109,7 +109,10 @@ class SubscriptionView(APIView):
         examples=[answered(examples.SHOWN)],
     )
     def get(self, request: Request, subscription_id: UUID) -> Response:
-        """Look at a subscription, without its secret."""
+        """Look at a subscription, without its secret.
+
+        What was changed through another process of the service shows within two seconds.
+        """
         return answer(find_subscription(request, subscription_id))
 
     @extend_schema(

@@ -155,6 +155,18 @@ def test_it_shows_no_previous_secret_once_its_time_is_over(client_with_key, make
     assert client_with_key.get(f"/subscriptions/{subscription.id}").json() == subscription_body(subscription)
 
 
+def test_it_keeps_no_secret_whose_time_is_over(make_subscription):
+    now = datetime.now(UTC)
+    over = make_subscription(previous_secret=b"x", previous_secret_until=now - timedelta(seconds=1))
+    rotating = make_subscription(previous_secret=b"y", previous_secret_until=now + timedelta(hours=1))
+    make_subscription()
+    assert Subscription.objects.forget_previous_secrets() == 1
+    over.refresh_from_db()
+    rotating.refresh_from_db()
+    assert (over.previous_secret, over.previous_secret_until) == (None, None)
+    assert bytes(rotating.previous_secret) == b"y"
+
+
 @pytest.mark.parametrize(
     ("data", "error"),
     [
