@@ -272,6 +272,10 @@ ALLOWED_NETWORKS = env.list("ALLOWED_NETWORKS", default=["127.0.0.0/8", "::1/128
 # A file with the certificates of the authorities to trust, in place of those of certifi.
 CA_BUNDLE = env.str("CA_BUNDLE", None)
 
+# Requests a second that recovers and bulk replays bring back, all of them together. More is
+# done sooner, and leaves less of the workers to what comes in meanwhile.
+OPERATION_RATE = env.int("OPERATION_RATE", 100)
+
 # Settled requests older than this are purged every day.
 RETENTION_DAYS = env.int("RETENTION_DAYS", 30)
 
@@ -316,6 +320,7 @@ SPECTACULAR_SETTINGS = {
         "SubscriptionStatusEnum": "subscriptions.models.Subscription.Status",
         "RequestStatusEnum": "deliveries.models.WebhookRequest.Status",
         "HoldReasonEnum": "deliveries.models.HoldReason",
+        "OperationStatusEnum": "deliveries.bulk.Operation.Status",
         "TriggerEnum": "deliveries.models.Trigger",
         "ErrorClassEnum": "deliveries.serializers.ERROR_CHOICES",
     },

@@ -8,6 +8,8 @@ from django.db.models import Exists, OuterRef, Prefetch
 from django.db.models.functions import Now
 from django.utils import timezone
 
+from deliveries.bulk import Operation as Operation
+from deliveries.bulk import OperationPart as OperationPart
 from deliveries.outcome import HINTS, ErrorClass
 from subscriptions import event_types
 from subscriptions.models import Circuit, Subscription, new_id
@@ -262,6 +264,12 @@ class WebhookRequest(models.Model):
                 fields=("subscription", "status", "-id"),
                 name="requests_by_sub_outcome",
                 condition=UNDELIVERED,
+            ),
+            # An operation's look at what it brought back and is not tried yet; there is little of it.
+            models.Index(
+                fields=("subscription", "next_attempt_at"),
+                name="requests_replaying",
+                condition=models.Q(status="pending", trigger="replay"),
             ),
             # Requests with one class of error, newest first.
             models.Index(fields=("error", "-id"), name="requests_by_error", condition=~models.Q(error="")),

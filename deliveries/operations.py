@@ -10,9 +10,11 @@ from django.db import IntegrityError, transaction
 from django.db.models.functions import Now
 
 from deliveries import orphans, queue, sql
+from deliveries.bulk import Operation
 from deliveries.models import Heartbeat, IdempotencyKey, WebhookRequest, WebhookRequestQuerySet
 from subscriptions import audit
 from subscriptions.audit import Actor, AuditEntry
+from subscriptions.lists import within
 from subscriptions.models import Subscription
 from subscriptions.problems import Problem
 
@@ -34,7 +36,11 @@ class Selection:
 
     ids: Sequence[UUID] | None = None
     subscription_id: UUID | None = None
+    tenant: str | None = None
     status: str | None = None
+    statuses: Sequence[str] | None = None
+    error: str | None = None
+    settled_until: datetime | None = None
     received_since: datetime | None = None
     received_until: datetime | None = None
     event_type: str | None = None
@@ -44,13 +50,16 @@ class Selection:
         conditions = {
             "id__in": self.ids,
             "subscription_id": self.subscription_id,
+            "tenant": self.tenant,
             "status": self.status,
-            "received_at__gte": self.received_since,
-            "received_at__lt": self.received_until,
+            "status__in": self.statuses,
+            "error": self.error,
+            "settled_at__lte": self.settled_until,
             "event_type": self.event_type,
         }
         given = {name: value for name, value in conditions.items() if value is not None}
-        return WebhookRequest.objects.settled().filter(**given)
+        received = within("received_at", self.received_since, self.received_until)
+        return WebhookRequest.objects.settled().filter(received, **given)
 
 
 def replay(selection: Selection, *, progress: Progress = no_progress, actor: Actor | None = None) -> int:
@@ -166,6 +175,7 @@ def purge(
             continue
         orphans.purge(until=until)
         Subscription.objects.forget_previous_secrets()
+        Operation.objects.filter(finished_at__lte=until).delete()
         Heartbeat.objects.forget(FORGET_AFTER)
         IdempotencyKey.objects.filter(created_at__lte=Now() - FORGET_AFTER).delete()
     return purged

@@ -34,10 +34,12 @@ MAINTENANCE = "maintenance"
 DELIVER_DUE = "deliveries.tasks.deliver_due"
 PURGE = "deliveries.tasks.purge"
 CANCEL_ORPHANS = "deliveries.tasks.cancel_orphans"
+RUN_OPERATIONS = "deliveries.tasks.run_operations"
 BEAT_MAINTENANCE = "deliveries.tasks.beat_maintenance"
 BEAT_SCHEDULER = "deliveries.tasks.beat_scheduler"
 PURGE_HOUR = 3  # UTC, every day
 CANCEL_ORPHANS_SECONDS = 60
+RUN_OPERATIONS_SECONDS = 10
 
 # Wake-ups within one process go to Redis together, at most once in this time.
 COALESCE_SECONDS = 0.005
@@ -62,7 +64,7 @@ IDLE_LOOK_SECONDS = 5
 # most twice in a row, once for a job and once to say goodbye, before it looks for itself.
 JOB_WAIT_SECONDS = 2
 REDIS_HANGS_AFTER_SECONDS = JOB_WAIT_SECONDS + 1
-IDLE_TASKS = {DELIVERIES: DELIVER_DUE, MAINTENANCE: BEAT_MAINTENANCE}
+IDLE_TASKS = {DELIVERIES: DELIVER_DUE, MAINTENANCE: RUN_OPERATIONS}
 
 
 class StrangeJob(Exception):
@@ -109,7 +111,8 @@ class Job(RQJob):
 class _Waker:
     """One background thread that turns any number of signals into few trips to Redis."""
 
-    def __init__(self) -> None:
+    def __init__(self, push: Callable[[], bool]) -> None:
+        self._push = push
         self._signal = threading.Event()
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
@@ -132,12 +135,11 @@ class _Waker:
         while True:
             self._signal.wait()
             self._signal.clear()
-            if not push_wake_up():
+            if not self._push():
                 time.sleep(REDIS_AWAY_SECONDS)
             time.sleep(COALESCE_SECONDS)
 
 
-_waker = _Waker()
 _connection: redis.Redis | None = None
 _away_until = 0.0
 
@@ -147,13 +149,27 @@ def wake_up() -> None:
     _waker.wake()
 
 
+def wake_maintenance() -> None:
+    """Have operations looked after soon; like `wake_up`."""
+    _maintenance_waker.wake()
+
+
 def push_wake_up() -> bool:
     """Queue a wake-up unless one is waiting; return False if Redis is away."""
+    return _push(DELIVERIES, DELIVER_DUE)
+
+
+def push_operations() -> bool:
+    """Queue a look at operations unless something waits anyway; return False if Redis is away."""
+    return _push(MAINTENANCE, RUN_OPERATIONS)
+
+
+def _push(queue_name: str, task: str) -> bool:
     try:
-        queue = Queue(DELIVERIES, connection=_redis(), serializer=JSONSerializer, job_class=Job)
+        queue = Queue(queue_name, connection=_redis(), serializer=JSONSerializer, job_class=Job)
         if queue.count == 0:
             queue.enqueue_call(
-                DELIVER_DUE,
+                task,
                 timeout=JOB_TIMEOUT_SECONDS,
                 ttl=WAKE_UP_TTL_SECONDS,
                 result_ttl=0,
@@ -163,6 +179,10 @@ def push_wake_up() -> bool:
         logger.warning("no wake-up: Redis is away", extra={"reason": str(error)})
         return False
     return True
+
+
+_waker = _Waker(push_wake_up)
+_maintenance_waker = _Waker(push_operations)
 
 
 def take_wake_ups() -> bool:
@@ -400,6 +420,15 @@ class Scheduler(RQScheduler):  # type: ignore[misc]
                 id="cancel-orphans",
                 queue_name=MAINTENANCE,
                 timeout=MAINTENANCE_TIMEOUT_SECONDS,
+            )
+        if "operations" not in self:
+            self.schedule(
+                datetime.now(UTC),
+                RUN_OPERATIONS,
+                interval=RUN_OPERATIONS_SECONDS,
+                id="operations",
+                queue_name=MAINTENANCE,
+                timeout=JOB_TIMEOUT_SECONDS,
             )
         if "purge" not in self:
             self.schedule(

@@ -7,13 +7,16 @@ import time
 from django.conf import settings
 from django.db import Error, connection
 
-from deliveries import operations, orphans, queue, sql
+from deliveries import bulk_runs, operations, orphans, queue, sql
 from deliveries.dispatcher import Dispatcher
 from deliveries.models import Heartbeat
 
 # How often a process says that it is alive.
 BEAT_SECONDS = 5.0
 BEAT_DEADLINE_SECONDS = 1.0
+
+# How long operations are run before whatever else waits for the maintenance worker.
+OPERATIONS_SECONDS = 10.0
 
 _dispatcher: Dispatcher | None = None
 _beaten_at = 0.0
@@ -38,6 +41,20 @@ def deliver_due() -> int:
 def purge() -> int:
     """Delete settled requests older than RETENTION_DAYS; return how many."""
     return operations.purge(older_than_days=settings.RETENTION_DAYS, progress=lambda done: beat_maintenance())
+
+
+def run_operations() -> None:
+    """Do the batches of operations that are due, for some seconds: the purge is to have its turn too."""
+    ends_at = time.monotonic() + OPERATIONS_SECONDS
+    while not queue.is_stopping():
+        beat_maintenance()
+        pause = bulk_runs.step()
+        if pause is None:
+            return
+        if time.monotonic() > ends_at:
+            queue.push_operations()
+            return
+        time.sleep(pause)
 
 
 def cancel_orphans() -> int:

@@ -13,6 +13,8 @@ from rq import Queue
 from deliveries import queue, tasks
 from deliveries.models import WebhookRequest
 
+PERIODIC = {b"tick", b"purge", b"cancel-orphans", b"operations"}
+
 
 @pytest.fixture
 def client():
@@ -92,7 +94,12 @@ def test_an_idle_worker_looks_for_due_requests_by_itself(make_subscription, make
 def test_periodic_jobs_are_registered_once_under_fixed_ids(scheduler, client):
     for _ in range(3):
         scheduler.register_periodic_jobs()
-    assert set(client.zrange("rq:scheduler:scheduled_jobs", 0, -1)) == {b"tick", b"purge", b"cancel-orphans"}
+    assert set(client.zrange("rq:scheduler:scheduled_jobs", 0, -1)) == {
+        b"tick",
+        b"purge",
+        b"cancel-orphans",
+        b"operations",
+    }
 
 
 @pytest.mark.django_db
@@ -100,7 +107,12 @@ def test_periodic_jobs_come_back_after_a_flush(scheduler, client):
     scheduler.enqueue_jobs()
     client.flushdb()
     scheduler.enqueue_jobs()
-    assert set(client.zrange("rq:scheduler:scheduled_jobs", 0, -1)) == {b"tick", b"purge", b"cancel-orphans"}
+    assert set(client.zrange("rq:scheduler:scheduled_jobs", 0, -1)) == {
+        b"tick",
+        b"purge",
+        b"cancel-orphans",
+        b"operations",
+    }
     assert waiting(client) == 1
 
 

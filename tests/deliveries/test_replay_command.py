@@ -10,6 +10,7 @@ from django.core.management import CommandError, call_command
 from deliveries import operations
 from deliveries.models import WebhookRequest
 from subscriptions.audit import AuditEntry
+from subscriptions.ids import lowest_id_at
 
 NOON = datetime(2026, 11, 24, 12, tzinfo=UTC)
 SAY_WHICH = "Say which: give request ids, or --subscription, --status, --since, --until, --event-type."
@@ -35,6 +36,8 @@ def settled(subscription, make_request, settle):
     """Make a request that has ended; fields are those of its row."""
 
     def make(status: str = "failed", **fields) -> WebhookRequest:
+        if "received_at" in fields:  # ids are made at that moment
+            fields["id"] = uuid.UUID(int=lowest_id_at(fields["received_at"]).int | uuid.uuid4().int >> 70)
         return settle(make_request(fields.pop("subscription", subscription), **fields), status)
 
     return make

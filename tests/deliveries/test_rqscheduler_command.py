@@ -21,7 +21,12 @@ def test_it_registers_the_periodic_jobs_and_ticks_until_it_is_told_to_stop():
         try:
             ticks = [client.blpop(WAKE_UPS, timeout=30) for _ in range(2)]
             assert ticks == [(WAKE_UPS, "tick"), (WAKE_UPS, "tick")]
-            assert set(client.scan_iter("rq:job:*")) == {"rq:job:tick", "rq:job:purge", "rq:job:cancel-orphans"}
+            assert set(client.scan_iter("rq:job:*")) == {
+                "rq:job:tick",
+                "rq:job:purge",
+                "rq:job:cancel-orphans",
+                "rq:job:operations",
+            }
             clock.send_signal(signal.SIGTERM)
             assert clock.wait(30) == 0
         finally:

@@ -15,6 +15,7 @@ from django.db import connection
 from django.test.utils import CaptureQueriesContext
 from drf_spectacular.generators import SchemaGenerator
 
+from deliveries import bulk
 from deliveries.models import DeliveryAttempt, Event, WebhookRequest
 from subscriptions.ids import new_id
 from subscriptions.models import Subscription
@@ -75,6 +76,7 @@ class Rows:
     event: Event
     request: WebhookRequest
     attempt: DeliveryAttempt
+    operation: bulk.Operation
 
     @property
     def ids(self) -> dict[str, uuid.UUID]:
@@ -84,12 +86,14 @@ class Rows:
             "subscription": self.subscription.id,
             "event_id": self.event.id,
             "request_id": self.request.id,
+            "operation_id": self.operation.id,
         }
 
     @property
     def words(self) -> set[str]:
         """What an answer would have in it if it told anything of these rows."""
-        ids = {str(row.pk) for row in (self.subscription, self.event, self.request, self.attempt)}
+        rows = (self.subscription, self.event, self.request, self.attempt, self.operation)
+        ids = {str(row.pk) for row in rows}
         return ids | {self.subscription.target_url, self.subscription.description, "of.this.tenant"}
 
 
@@ -116,7 +120,10 @@ def make_rows(make_subscription, receiver):
             success=False,
             error="timeout",
         )
-        return Rows(subscription=subscription, event=event, request=request, attempt=attempt)
+        operation = bulk.Operation.objects.create(
+            kind="recover", tenant=tenant, selection={"subscription": str(subscription.id)}
+        )
+        return Rows(subscription=subscription, event=event, request=request, attempt=attempt, operation=operation)
 
     return make
 

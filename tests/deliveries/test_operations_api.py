@@ -1,0 +1,293 @@
+"""POST /subscriptions/{id}/recover and /operations: whole bodies, counts, refusals, tenants, scopes."""
+
+import uuid
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from deliveries import operation_views, queue
+from deliveries.models import Operation, WebhookRequest
+from subscriptions.ids import lowest_id_at
+from tests.expected import REQUEST_ID, invalid, problem, rfc3339
+
+NOON = datetime(2026, 11, 24, 12, tzinfo=UTC)
+SINCE = "2026-11-24T12:00:00Z"
+NO_SCOPE = problem(403, "permission_denied", "This API key does not have the scope for this.")
+NOT_FOUND = problem(404, "not_found", "There is no such thing here.")
+NO_SUBSCRIPTION = problem(404, "not_found", "There is no such subscription.")
+
+
+@pytest.fixture
+def post(client_with_key):
+    def post(path, data=None, client=client_with_key):
+        return client.post(path, data, format="json", headers={"Request-Id": REQUEST_ID})
+
+    return post
+
+
+@pytest.fixture
+def recover(post):
+    def recover(subscription, client=None, **data):
+        more = {} if client is None else {"client": client}
+        return post(f"/subscriptions/{subscription.id}/recover", {"since": SINCE} | data, **more)
+
+    return recover
+
+
+@pytest.fixture
+def make_settled(make_request, settle):
+    """Store a request that was received some minutes after noon, and settled."""
+
+    def make(subscription, status="failed", minutes=0, **fields) -> WebhookRequest:
+        at = NOON + timedelta(minutes=minutes)
+        row_id = uuid.UUID(int=lowest_id_at(at).int | uuid.uuid4().int >> 70)
+        return settle(make_request(subscription, id=row_id, received_at=at), status, **fields)
+
+    return make
+
+
+def document(operation, **fields):
+    return {
+        "id": str(operation.id),
+        "kind": "recover",
+        "tenant": "",
+        "selection": {},
+        "status": "pending",
+        "status_reason": "",
+        "total": None,
+        "done": 0,
+        "requested_by": operation.requested_by,
+        "created_at": rfc3339(operation.created_at),
+        "started_at": None,
+        "finished_at": None,
+    } | fields
+
+
+def test_it_stores_a_recover_and_has_it_begun(
+    recover, make_subscription, client_with_key, django_capture_on_commit_callbacks
+):
+    subscription = make_subscription(tenant="acme")
+    with django_capture_on_commit_callbacks() as callbacks:
+        answer = recover(subscription, until="2026-11-24T14:00:00+01:00", status="failed")
+    operation = Operation.objects.get()
+    assert answer.json() == document(
+        operation,
+        tenant="acme",
+        selection={
+            "subscription": str(subscription.id),
+            "status": ["failed"],
+            "received_after": "2026-11-24T12:00:00+00:00",
+            "received_before": "2026-11-24T13:00:00+00:00",
+        },
+    )
+    assert answer.status_code == 202
+    assert operation.requested_by.startswith("of the tests (whk_")
+    assert queue.wake_maintenance in callbacks
+    assert client_with_key.get(f"/operations/{operation.id}").json() == answer.json()
+    listed = {"next": None, "previous": None, "results": [answer.json()]}
+    assert client_with_key.get("/operations").json() == listed
+
+
+def test_it_answers_as_the_examples_of_the_documentation_say(post, make_subscription):
+    subscription = make_subscription()
+    answer = post(f"/subscriptions/{subscription.id}/recover", operation_views.RECOVER)
+    example, operation = operation_views.RECOVERING, Operation.objects.get()
+    assert answer.json() == example | {
+        "id": str(operation.id),
+        "selection": example["selection"] | {"subscription": str(subscription.id)},
+        "requested_by": operation.requested_by,
+        "created_at": rfc3339(operation.created_at),
+    }
+    assert post("/operations", operation_views.REPLAY).status_code == 202
+
+
+@pytest.mark.parametrize(
+    ("data", "count"),
+    [
+        ({}, 3),
+        ({"status": "failed"}, 2),
+        ({"status": ["failed", "skipped", "canceled"]}, 4),
+        ({"until": "2026-11-24T12:01:00Z"}, 2),
+        ({"since": "2026-11-24T12:00:00.5Z"}, 1),
+        ({"since": "2026-11-25T00:00:00Z"}, 0),
+    ],
+)
+def test_it_counts_what_it_would_recover(
+    recover, make_subscription, make_settled, make_request, data, count, django_capture_on_commit_callbacks
+):
+    subscription = make_subscription()
+    make_settled(subscription, "failed")
+    make_settled(subscription, "failed", minutes=1)
+    make_settled(subscription, "failed", minutes=-1)
+    make_settled(make_subscription(), "failed")
+    for status in ("skipped", "canceled", "delivered"):
+        make_settled(subscription, status)
+    make_request(subscription)
+    with django_capture_on_commit_callbacks() as callbacks:
+        answer = recover(subscription, dry_run=True, **data)
+    assert answer.json() == {"count": count}
+    assert answer.status_code == 200
+    assert not Operation.objects.exists()
+    assert queue.wake_maintenance not in callbacks
+
+
+@pytest.mark.parametrize("is_dry", [False, True])
+def test_it_recovers_nothing_of_a_disabled_subscription(recover, make_subscription, is_dry):
+    answer = recover(make_subscription(status="disabled"), dry_run=is_dry)
+    detail = "This subscription is disabled. Enable it first."
+    assert answer.json() == problem(409, "subscription_disabled", detail)
+    assert not Operation.objects.exists()
+
+
+@pytest.mark.parametrize(
+    ("data", "error"),
+    [
+        ({"since": "noon"}, None),
+        ({"since": None}, ("/since", "null", "This field may not be null.")),
+        ({"until": SINCE}, ("/until", "backwards", "The end is not after the beginning.")),
+        ({"status": "delivered"}, ("/status/0", "invalid_choice", '"delivered" is not a valid choice.')),
+        ({"status": ["failed", "pending"]}, ("/status/1", "invalid_choice", '"pending" is not a valid choice.')),
+        ({"status": []}, ("/status", "empty", "This list may not be empty.")),
+        ({"dry_run": "yes"}, None),
+        ({"dryrun": True}, ("/dryrun", "unknown", "This field is not known.")),
+    ],
+)
+def test_it_refuses_bad_input(recover, make_subscription, data, error):
+    answer = recover(make_subscription(), **data)
+    assert answer.status_code == 400
+    assert error is None or answer.json() == invalid(error)
+    assert not Operation.objects.exists()
+
+
+def test_it_replays_by_the_filters_of_the_list(post, make_subscription, make_settled):
+    subscription = make_subscription(tenant="acme")
+    make_settled(subscription, "failed", error="dns")
+    make_settled(subscription, "failed", error="tls")
+    make_settled(subscription, "delivered")
+    make_settled(make_subscription(), "failed", error="dns")
+    make_settled(make_subscription(status="disabled"), "failed", error="dns")
+    for filters, count in (
+        ({"error": "dns"}, 2),
+        ({"error": "dns", "tenant": "acme"}, 1),
+        ({"tenant": ""}, 1),
+        ({"subscription": str(subscription.id)}, 2),
+        ({"event_type": "invoice.paid"}, 3),
+        ({"event_type": "invoice"}, 0),
+        ({"received_after": SINCE}, 3),
+        ({"received_before": SINCE}, 0),
+        ({"tenant": "acme", "status": ["delivered", "failed"]}, 3),
+    ):
+        answer = post("/operations", {"kind": "replay", "dry_run": True} | filters)
+        assert (filters, answer.status_code, answer.json()) == (filters, 200, {"count": count})
+    answer = post("/operations", {"kind": "replay", "error": "dns", "tenant": "acme"})
+    selection = {"error": "dns", "tenant": "acme", "status": ["failed", "skipped"]}
+    expected = document(Operation.objects.get(), kind="replay", tenant="acme", selection=selection)
+    assert answer.json() == expected
+    assert answer.status_code == 202
+
+
+@pytest.mark.parametrize(
+    ("data", "error"),
+    [
+        ({}, ("/kind", "required", "This field is required.")),
+        ({"kind": "recover"}, ("/kind", "invalid_choice", '"recover" is not a valid choice.')),
+        ({"kind": "replay"}, ("", "no_filter", "Say which requests: give at least one filter besides `status`.")),
+        (
+            {"kind": "replay", "status": "failed"},
+            ("", "no_filter", "Say which requests: give at least one filter besides `status`."),
+        ),
+        ({"kind": "replay", "event_typ": "a"}, ("/event_typ", "unknown", "This field is not known.")),
+    ],
+)
+def test_it_refuses_to_replay_everything_by_mistake(post, db, data, error):
+    answer = post("/operations", data)
+    assert answer.json() == invalid(error)
+    assert not Operation.objects.exists()
+
+
+def test_it_cancels_an_operation_once(post, recover, make_subscription):
+    recover(make_subscription())
+    operation = Operation.objects.get()
+    answer = post(f"/operations/{operation.id}/cancel")
+    operation.refresh_from_db()
+    assert answer.status_code == 200
+    assert answer.json() == document(
+        operation,
+        selection=operation.selection,
+        status="canceled",
+        finished_at=rfc3339(operation.finished_at),
+    )
+    again = post(f"/operations/{operation.id}/cancel")
+    assert again.json() == problem(409, "finished", "It is over: there is nothing left to stop.")
+    assert again.status_code == 409
+
+
+def test_it_filters_operations_by_kind_and_status(client_with_key, recover, post, make_subscription):
+    recover(make_subscription())
+    post("/operations", {"kind": "replay", "tenant": "acme"})
+    Operation.objects.filter(kind="recover").cancel()
+
+    def kinds(**filters):
+        return [row["kind"] for row in client_with_key.get("/operations", filters).json()["results"]]
+
+    assert kinds() == ["replay", "recover"]
+    assert kinds(kind="recover") == ["recover"]
+    assert kinds(status="pending") == ["replay"]
+    assert kinds(status="failed") == []
+    refused = client_with_key.get("/operations", {"state": "done"}, headers={"Request-Id": REQUEST_ID})
+    assert refused.json() == invalid(("/state", "unknown", "This parameter is not known."))
+
+
+def test_it_keeps_tenants_apart(post, recover, make_client, make_subscription, make_settled):
+    acme = make_client(tenant="acme")
+    own, foreign = make_subscription(tenant="acme"), make_subscription(tenant="globex")
+    make_settled(own)
+    make_settled(foreign)
+    assert recover(foreign, acme).json() == NO_SUBSCRIPTION
+    by_id = {"kind": "replay", "subscription": str(foreign.id)}
+    assert post("/operations", by_id, acme).json() == NO_SUBSCRIPTION
+    by_tenant = {"kind": "replay", "tenant": "globex"}
+    assert post("/operations", by_tenant, acme).json() == invalid(
+        ("/tenant", "wrong_tenant", "This API key is bound to another tenant.")
+    )
+    everything = {"kind": "replay", "event_type": "invoice.paid", "dry_run": True}
+    assert post("/operations", everything, acme).json() == {"count": 1}
+
+    recover(foreign)
+    post("/operations", {"kind": "replay", "event_type": "a"})  # of every tenant
+    for operation in Operation.objects.all():
+        assert post(f"/operations/{operation.id}/cancel", None, acme).json() == NOT_FOUND
+        assert acme.get(f"/operations/{operation.id}").status_code == 404
+    assert acme.get("/operations").json()["results"] == []
+    assert recover(own, acme).status_code == 202
+    assert len(acme.get("/operations").json()["results"]) == 1
+
+
+def test_it_answers_404_for_an_unknown_operation(client_with_key, post, db):
+    path = f"/operations/{uuid.uuid4()}"
+    assert client_with_key.get(path, headers={"Request-Id": REQUEST_ID}).json() == NOT_FOUND
+    assert post(f"{path}/cancel").json() == NOT_FOUND
+
+
+def test_it_wants_a_key_that_may_manage_and_one_that_may_read(post, recover, make_client, make_subscription):
+    reader, manager = make_client("read", "publish"), make_client("manage")
+    subscription = make_subscription()
+    assert recover(subscription, reader).json() == NO_SCOPE
+    assert post("/operations", {"kind": "replay", "tenant": ""}, reader).json() == NO_SCOPE
+    recover(subscription)
+    operation = Operation.objects.get()
+    assert post(f"/operations/{operation.id}/cancel", None, reader).json() == NO_SCOPE
+    assert reader.get(f"/operations/{operation.id}").status_code == 200
+    assert manager.get("/operations").status_code == 403
+
+
+@pytest.mark.parametrize("count", [1, 20])
+def test_it_lists_operations_in_three_queries(
+    client_with_key, recover, make_subscription, django_assert_num_queries, count
+):
+    subscription = make_subscription()
+    for _ in range(count):
+        recover(subscription)
+    # The key, its last use, the operations.
+    with django_assert_num_queries(3):
+        assert len(client_with_key.get("/operations").json()["results"]) == count
