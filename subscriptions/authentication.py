@@ -36,18 +36,20 @@ class BearerAuthentication(BaseAuthentication):
 class HasScope(BasePermission):
     """Allow the call if the key has the scope that the view names for its method.
 
-    In local development (DEBUG) a call without a key is allowed; a wrong key never is.
+    HEAD and OPTIONS tell nothing that GET does not, and take its scope. In local development
+    (DEBUG) a call without a key is allowed; a wrong key never is.
     """
 
     message = "This API key does not have the scope for this."
-    default_scopes: ClassVar[dict[str, str]] = {"GET": ApiKey.Scope.READ, "HEAD": ApiKey.Scope.READ}
+    default_scopes: ClassVar[dict[str, str]] = {"GET": ApiKey.Scope.READ}
 
     def has_permission(self, request: Request, view: "APIView") -> bool:
         key = request.auth
         if not isinstance(key, ApiKey):
             return bool(settings.DEBUG)
-        scopes = getattr(view, "scopes", self.default_scopes)
-        return key.has_scope(scopes.get(request.method or "", ApiKey.Scope.MANAGE))
+        method = "GET" if request.method in ("HEAD", "OPTIONS") else request.method
+        scopes = self.default_scopes | getattr(view, "scopes", {})
+        return key.has_scope(scopes.get(method, ApiKey.Scope.MANAGE))
 
 
 def tenant_of(request: Request) -> str | None:

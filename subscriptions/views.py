@@ -143,7 +143,8 @@ def answer(subscription: Subscription, **more: Any) -> Response:
 
 
 def headers_of(subscription: Subscription) -> dict[str, str]:
-    return {"ETag": etag_of(subscription)}
+    # Some of these answers have a secret in them: nobody on the way keeps one.
+    return {"ETag": etag_of(subscription), "Cache-Control": "no-store"}
 
 
 def find_subscription(request: Request, subscription_id: UUID) -> Subscription:

@@ -147,6 +147,16 @@ def test_it_lets_a_key_do_what_its_scopes_say(read, make_key, scopes, may_read, 
     assert all(answer.json() == NO_SCOPE for answer in answers if answer.status_code == 403)
 
 
+@pytest.mark.parametrize("path", ["/subscriptions", "/events", "/requests"])
+@pytest.mark.parametrize("method", ["HEAD", "OPTIONS"])
+@pytest.mark.parametrize(("scope", "status"), [("read", 200), ("publish", 403), ("manage", 403)])
+def test_it_takes_the_scope_of_get_for_what_tells_no_more(make_key, path, method, scope, status):
+    _, text = make_key(scope)
+    answer = client_with(f"Bearer {text}").generic(method, path)
+    assert answer.status_code == status
+    assert method != "HEAD" or answer.content == b""
+
+
 def test_it_does_not_ask_health_and_documentation_for_a_key(db):
     client = client_with(None)
     paths = ["/health", "/openapi.json", "/docs", "/redoc"]

@@ -308,4 +308,6 @@ def test_it_asks_for_a_cached_subscription_of_another_tenant_as_for_one_that_nev
 def test_it_says_where_the_new_subscription_is(create, client_with_key):
     answer = create({"target_url": URL})
     assert answer["Location"] == f"/subscriptions/{answer.json()['id']}"
-    assert client_with_key.get(answer["Location"])["ETag"] == answer["ETag"]
+    read = client_with_key.get(answer["Location"])
+    assert read["ETag"] == answer["ETag"]
+    assert (answer["Cache-Control"], read["Cache-Control"]) == ("no-store", "no-store")
