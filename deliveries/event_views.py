@@ -49,8 +49,8 @@ REFUSALS = {
     413: OpenApiResponse(description="The body is too large."),
     415: OpenApiResponse(description="The body is not application/json in UTF-8."),
     422: OpenApiResponse(
-        description="The payload does not fit the schema of its event type, or the Idempotency-Key was used with "
-        "another body."
+        description="The payload does not fit the schema of its event type, the Idempotency-Key was used with "
+        "another body, or the filters of the subscriptions take too long."
     ),
     503: OpenApiResponse(description="Nothing could be stored; try again after Retry-After."),
 }

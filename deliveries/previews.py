@@ -1,5 +1,6 @@
 """Would an event be delivered, and if not, why not? Stores nothing."""
 
+import time
 import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -7,6 +8,7 @@ from typing import Any
 
 from django.db import models
 
+from deliveries import publishing
 from deliveries.publishing import NewEvent, document_of
 from subscriptions import filters
 from subscriptions.models import Circuit, Subscription
@@ -47,7 +49,10 @@ class Forecast:
 def forecasts(event: NewEvent) -> Iterator[Forecast]:
     """Yield what would become of the event at each subscription of its tenant, newest first."""
     document = document_of(event)
+    until = time.monotonic() + publishing.FILTER_SECONDS
     for subscription in Subscription.objects.existing().filter(tenant=event.tenant).order_by("-id").iterator():
+        if subscription.filter and time.monotonic() > until:
+            raise publishing.too_slow()
         yield _forecast(subscription, event, document)
 
 

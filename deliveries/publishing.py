@@ -5,6 +5,7 @@ takes its type and whose filter it meets. One statement finds the subscriptions 
 however many events; filters are looked at here, where there is one; two statements store.
 """
 
+import time
 import uuid
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
@@ -26,6 +27,9 @@ STORE_SECONDS = 20.0
 
 # Requests that the events of one batch may make.
 MAX_REQUESTS = 100_000
+
+# How long the filters of one call may take: hundreds of them that each look at a large event.
+FILTER_SECONDS = 5.0
 
 # Why a request of a disabled subscription was skipped; it can be recovered.
 DISABLED = "the subscription is disabled"
@@ -195,12 +199,21 @@ def _insert_requests(events: Sequence[NewEvent]) -> list[tuple[Any, ...]]:
 def _targets(events: Sequence[NewEvent]) -> Iterator[tuple[NewEvent, uuid.UUID]]:
     """Yield each event with each subscription that takes its type and whose filter it meets."""
     takers = _takers({(event.tenant, event.event_type) for event in events})
+    until = time.monotonic() + FILTER_SECONDS
     for event in events:
         found = takers[event.tenant, event.event_type]
         document = document_of(event) if any(conditions for _, conditions in found) else None
         for subscription_id, conditions in found:
+            if conditions and time.monotonic() > until:
+                raise too_slow()
             if not conditions or filters.explain(conditions, document) is None:
                 yield event, subscription_id
+
+
+def too_slow() -> Problem:
+    """Filters take longer than FILTER_SECONDS for what is published."""
+    detail = "The filters of the subscriptions take too long for this. Publish fewer or smaller events at once."
+    return Problem(status=422, code="too_slow", detail=detail)
 
 
 def _takers(kinds: set[tuple[str, str]]) -> dict[tuple[str, str], list[tuple[uuid.UUID, Any]]]:

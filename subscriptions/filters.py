@@ -17,6 +17,9 @@ MAX_BYTES = 8_192
 MAX_DEPTH = 20
 MAX_CONDITIONS = 100
 
+# Values and conditions that are looked at for one event: some hundredths of a second.
+MAX_STEPS = 50_000
+
 # What of an event a filter can look at.
 FIELDS = ("event_type", "tenant", "body")
 
@@ -67,8 +70,14 @@ def document(*, event_type: str, tenant: str, payload: bytes) -> dict[str, Any]:
 
 
 def explain(conditions: Mapping[str, Any] | None, event: Any) -> Unmet | None:
-    """Return the first clause that `event`, a document, does not meet; None if it meets them all."""
-    return _unmet(conditions, event, (), ()) if conditions else None
+    """Return the first clause that `event`, a document, does not meet; None if it meets them all.
+
+    After MAX_STEPS it is given up, and counts as not met: no filter can keep a process busy.
+    """
+    try:
+        return _Match(steps_left=MAX_STEPS).unmet(conditions, event, (), ()) if conditions else None
+    except _TooManySteps:
+        return Unmet(pointer="", detail="The event is too large to be compared with so many conditions.")
 
 
 def pointer_of(path: Path) -> str:
@@ -79,68 +88,92 @@ def pointer_of(path: Path) -> str:
 # --- Matching ----------------------------------------------------------------------------
 
 
-def _unmet(condition: Any, value: Any, path: Path, place: Path) -> Unmet | None:
-    """Compare `value`, which is at `place` in the event, with the condition at `path` in the filter."""
-    if not isinstance(condition, dict):
-        return None if _is_met_by(condition, value) else _refuse(path, place, f"be {quote(condition)}", value)
-    if isinstance(value, list) and any(not name.startswith("$") for name in condition):
-        return _no_item_meets(condition, value, path, place)
-    for name, operand in condition.items():
-        if (unmet := _clause_unmet(name, operand, value, (*path, name), place)) is not None:
-            return unmet
-    return None
+class _TooManySteps(Exception):
+    """The filter has looked at all that it may."""
 
 
-def _clause_unmet(name: str, operand: Any, value: Any, path: Path, place: Path) -> Unmet | None:
-    match name:
-        case "$and":
-            return _all_unmet(operand, value, path, place)
-        case "$or":
-            if any(_unmet(each, value, path, place) is None for each in operand):
-                return None
-            return Unmet(pointer=pointer_of(path), detail=f"None of the {len(operand)} conditions of $or is met.")
-        case "$not":
-            if _unmet(operand, value, path, place) is not None:
-                return None
-            return Unmet(pointer=pointer_of(path), detail="The condition of $not is met.")
-        case "$exist":
-            if (value is not msgspec.UNSET) == operand:
-                return None
-            return _refuse(path, place, "exist" if operand else "not exist", value)
-    if name in OPERATORS:
+@dataclass(slots=True)
+class _Match:
+    """One event and one filter: what may still be looked at."""
+
+    steps_left: int
+
+    def unmet(self, condition: Any, value: Any, path: Path, place: Path) -> Unmet | None:
+        """Compare `value`, which is at `place` in the event, with the condition at `path` in the filter."""
+        self._step()
+        if not isinstance(condition, dict):
+            is_met = self._is_met_by(condition, value)
+            return None if is_met else _refuse(path, place, f"be {quote(condition)}", value)
+        if isinstance(value, list) and any(not name.startswith("$") for name in condition):
+            return self._no_item_meets(condition, value, path, place)
+        for name, operand in condition.items():
+            if (unmet := self._clause_unmet(name, operand, value, (*path, name), place)) is not None:
+                return unmet
+        return None
+
+    def _step(self, count: int = 1) -> None:
+        self.steps_left -= count
+        if self.steps_left < 0:
+            raise _TooManySteps
+
+    def _clause_unmet(self, name: str, operand: Any, value: Any, path: Path, place: Path) -> Unmet | None:
+        match name:
+            case "$and":
+                return self._all_unmet(operand, value, path, place)
+            case "$or":
+                if any(self.unmet(each, value, path, place) is None for each in operand):
+                    return None
+                detail = f"None of the {len(operand)} conditions of $or is met."
+                return Unmet(pointer=pointer_of(path), detail=detail)
+            case "$not":
+                if self.unmet(operand, value, path, place) is not None:
+                    return None
+                return Unmet(pointer=pointer_of(path), detail="The condition of $not is met.")
+            case "$exist":
+                if (value is not msgspec.UNSET) == operand:
+                    return None
+                return _refuse(path, place, "exist" if operand else "not exist", value)
+        if name in OPERATORS:
+            return self._operator_unmet(name, operand, value, path, place)
+        member = value.get(name, msgspec.UNSET) if isinstance(value, dict) else msgspec.UNSET
+        return self.unmet(operand, member, path, (*place, name))
+
+    def _operator_unmet(self, name: str, operand: Any, value: Any, path: Path, place: Path) -> Unmet | None:
+        self._step(len(value) if isinstance(value, list) else 1)
         operator = OPERATORS[name]
         if value is not msgspec.UNSET and operator.is_met(value, operand):
             return None
         return _refuse(path, place, f"{operator.words} {quote(operand)}", value)
-    member = value.get(name, msgspec.UNSET) if isinstance(value, dict) else msgspec.UNSET
-    return _unmet(operand, member, path, (*place, name))
 
-
-def _all_unmet(conditions: Sequence[Any], value: Any, path: Path, place: Path) -> Unmet | None:
-    for index, each in enumerate(conditions):
-        if (unmet := _unmet(each, value, (*path, str(index)), place)) is not None:
-            return unmet
-    return None
-
-
-def _no_item_meets(condition: Any, items: list[Any], path: Path, place: Path) -> Unmet | None:
-    """Ask for one object among the items of an array that meets the whole condition."""
-    if any(_unmet(condition, item, path, place) is None for item in items if isinstance(item, dict)):
+    def _all_unmet(self, conditions: Sequence[Any], value: Any, path: Path, place: Path) -> Unmet | None:
+        for index, each in enumerate(conditions):
+            if (unmet := self.unmet(each, value, (*path, str(index)), place)) is not None:
+                return unmet
         return None
-    return Unmet(pointer=pointer_of(path), detail=f"No item of {pointer_of(place)} meets the condition.")
 
+    def _no_item_meets(self, condition: Any, items: list[Any], path: Path, place: Path) -> Unmet | None:
+        """Ask for one object among the items of an array that meets the whole condition."""
+        for item in items:
+            self._step()
+            if isinstance(item, dict) and self.unmet(condition, item, path, place) is None:
+                return None
+        return Unmet(pointer=pointer_of(path), detail=f"No item of {pointer_of(place)} meets the condition.")
 
-def _is_met_by(condition: Any, value: Any) -> bool:
-    """Compare with a bare value: equal, or contained in an array; a list asks for each of its items."""
-    if isinstance(condition, list):
-        return isinstance(value, list) and all(_contains(value, item) for item in condition)
-    return _contains(value, condition) if isinstance(value, list) else equal(value, condition)
+    def _is_met_by(self, condition: Any, value: Any) -> bool:
+        """Compare with a bare value: equal, or contained in an array; a list asks for each of its items."""
+        if isinstance(condition, list):
+            return isinstance(value, list) and all(self._contains(value, item) for item in condition)
+        return self._contains(value, condition) if isinstance(value, list) else equal(value, condition)
 
-
-def _contains(items: list[Any], condition: Any) -> bool:
-    if isinstance(condition, dict):
-        return any(_unmet(condition, item, (), ()) is None for item in items)
-    return any(equal(item, condition) for item in items)
+    def _contains(self, items: list[Any], condition: Any) -> bool:
+        for item in items:
+            self._step()
+            if isinstance(condition, dict):
+                if self.unmet(condition, item, (), ()) is None:
+                    return True
+            elif equal(item, condition):
+                return True
+        return False
 
 
 def _refuse(path: Path, place: Path, words: str, value: Any) -> Unmet:

@@ -296,6 +296,18 @@ def test_a_batch_that_would_make_too_many_requests_is_refused(post, make_subscri
     assert not Event.objects.exists()
 
 
+def test_filters_that_take_too_long_are_given_up_and_nothing_is_stored(post, make_subscription, monkeypatch):
+    make_subscription()
+    monkeypatch.setattr(publishing, "FILTER_SECONDS", -1)
+    assert post({"event_type": "a", "body": 1}).status_code == 202
+    make_subscription(filter={"body": 1})
+    answer = post({"event_type": "a", "body": 1})
+    detail = "The filters of the subscriptions take too long for this. Publish fewer or smaller events at once."
+    assert (answer.status_code, answer.json()) == (422, problem(422, "too_slow", detail))
+    assert post({"event_type": "a", "body": 1}, "/preview").json() == answer.json()
+    assert Event.objects.count() == 1
+
+
 class CountedStatements:
     """Counts the statements that go past Django's cursors to the server."""
 

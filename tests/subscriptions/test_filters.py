@@ -262,6 +262,30 @@ def test_a_body_that_cannot_be_read_meets_no_condition():
     )
 
 
+@pytest.mark.parametrize(
+    "conditions",
+    [
+        {"$or": [str(number) for number in range(99)]},
+        {"$or": [[number, {"$gt": 5}] for number in range(2, 40)]},
+        {"$or": [{"$in": str(number)} for number in range(99)]},
+        {"$or": [{"a": number} for number in range(99)]},
+        {"a": {"$or": list(range(99))}},
+    ],
+)
+@pytest.mark.parametrize("item", ["1", '{"a": "1"}'])
+def test_a_filter_that_would_look_at_too_much_is_not_met(conditions, item):
+    filters.check({"body": conditions})
+    body = f"[{','.join([item] * 50_001)}]".encode()
+    assert filters.explain({"body": conditions}, event(body)) == Unmet(
+        pointer="", detail="The event is too large to be compared with so many conditions."
+    )
+
+
+def test_a_large_event_that_a_few_steps_settle_is_no_matter():
+    body = f'{{"many": [{",".join(["1"] * 100_000)}], "paid": true}}'.encode()
+    assert filters.explain({"body": {"paid": True, "many": 1}}, event(body)) is None
+
+
 NAMES = st.sampled_from(["a", "b", "/", "$eq", "event_type", "body", "tenant"]) | st.text(max_size=3)
 VALUES = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5) | st.integers(0, 10**40),
