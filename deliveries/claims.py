@@ -48,6 +48,9 @@ METER_LENGTH = 1_000
 FIRST = uuid.UUID(int=0)
 LAST = uuid.UUID(int=2**128 - 1)
 
+# The subscriptions after the first up to the second.
+Stretch = tuple[uuid.UUID, uuid.UUID]
+
 # A loose index scan over requests_pending: one index descent per subscription, whatever
 # the length of its queue, because the first entry of each holds its earliest due time.
 VISITED = """
@@ -285,11 +288,31 @@ class Claim:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Room:
+    """How many requests may still be claimed, how many suspects among them, and how many bytes of payload."""
+
+    requests: int
+    suspects: int
+    size: int
+
+    @property
+    def is_full(self) -> bool:
+        return self.requests == 0 or self.size <= 0
+
+    def less(self, taken: list[ClaimedRequest]) -> "Room":
+        return Room(
+            requests=self.requests - len(taken),
+            suspects=self.suspects - sum(request.is_suspect for request in taken),
+            size=self.size - sum(len(request.payload) for request in taken),
+        )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class _Walk:
-    """The locked subscriptions of one walk, where it stopped (None at the end), and the database's time."""
+    """The locked subscriptions of one walk, the rest of its stretch if any, and the database's time."""
 
     targets: dict[uuid.UUID, Target]
-    stopped_after: uuid.UUID | None
+    rest: list[Stretch]
     rate_held_seconds: float | None
     at: datetime
 
@@ -323,29 +346,25 @@ def claim(
     subscription was less, or when there are more subscriptions than one claim looks at.
     """
     planned = Slots(sys.maxsize) if slots is None else slots.copy()
+    room = Room(requests=limit, suspects=int(with_suspect), size=max_bytes)
     start = after or FIRST
     ranges = _ranges(start, until or start)
     visits: list[_Visit] = []
     requests: list[ClaimedRequest] = []
-    for _ in range(MOST_WALKS):
-        size = sum(len(request.payload) for request in requests)
-        if not ranges or len(requests) == limit or size >= max_bytes:
+    while ranges and not room.is_full and len(visits) < MOST_WALKS:
+        try:
+            visit = _visit(*ranges[0], room, planned)
+        except sql.AWAY:
+            if not requests:
+                raise
+            # What was taken before is to be sent; whoever asks the database next finds it away.
             break
-        first, last = ranges.pop(0)
-        visit = _visit(
-            first,
-            last,
-            limit - len(requests),
-            slots=planned,
-            with_suspect=with_suspect and not any(request.is_suspect for request in requests),
-            max_bytes=max_bytes - size,
-        )
         visits.append(visit)
         requests += visit.requests
+        room = room.less(visit.requests)
         for request in visit.requests:
             planned.take(request.target.customer)
-        if visit.walk.stopped_after is not None and visit.walk.stopped_after < last:
-            ranges.insert(0, (visit.walk.stopped_after, last))
+        ranges[:1] = visit.walk.rest
     held = [visit.walk.rate_held_seconds for visit in visits if visit.walk.rate_held_seconds is not None]
     return Claim(
         requests=requests,
@@ -356,23 +375,22 @@ def claim(
     )
 
 
-def _ranges(after: uuid.UUID, until: uuid.UUID) -> list[tuple[uuid.UUID, uuid.UUID]]:
+def _ranges(after: uuid.UUID, until: uuid.UUID) -> list[Stretch]:
     """Return the stretches of subscriptions after `after` up to `until`, round the end if need be."""
     if after < until:
         return [(after, until)]
     return [(after, LAST)] if until == FIRST else [(after, LAST), (FIRST, until)]
 
 
-def _visit(
-    after: uuid.UUID, until: uuid.UUID, limit: int, *, slots: Slots, with_suspect: bool, max_bytes: int
-) -> _Visit:
+def _visit(after: uuid.UUID, until: uuid.UUID, room: Room, slots: Slots) -> _Visit:
     """Walk over one stretch of subscriptions, and take what is due, in one transaction."""
     with transaction.atomic():
-        walk = _walk(after, until, limit, satisfied=slots.satisfied)
-        shares = slots.share_out(limit, {target.id: target.customer for target in walk.targets.values()})
+        walk = _walk(after, until, room.requests, satisfied=slots.satisfied)
+        customers = {target.id: target.customer for target in walk.targets.values()}
+        shares = slots.share_out(room.requests, customers)
         if not shares:
             return _Visit(walk=walk, requests=[], has_more=False)
-        return _take(walk, limit, shares=shares, with_suspect=with_suspect, max_bytes=max_bytes)
+        return _take(walk, room, shares)
 
 
 def _walk(after: uuid.UUID, until: uuid.UUID, limit: int, *, satisfied: list[str]) -> _Walk:
@@ -382,26 +400,27 @@ def _walk(after: uuid.UUID, until: uuid.UUID, limit: int, *, satisfied: list[str
     )
     targets = {row[0]: Target.of_row(row) for row in rows if row[0] is not None}
     visited, last_visited, rate_held_seconds, at = rows[0][-4:]
-    stopped_after = None
+    stopped_after = until
     if len(targets) == limit:
         stopped_after = list(targets)[-1]
     elif visited == WALK_LENGTH:
         stopped_after = uuid.UUID(last_visited)
-    return _Walk(targets=targets, stopped_after=stopped_after, rate_held_seconds=rate_held_seconds, at=at)
+    rest = [(stopped_after, until)] if stopped_after < until else []
+    return _Walk(targets=targets, rest=rest, rate_held_seconds=rate_held_seconds, at=at)
 
 
-def _take(walk: _Walk, limit: int, *, shares: dict[uuid.UUID, int], with_suspect: bool, max_bytes: int) -> _Visit:
-    """Take the shares of the locked subscriptions."""
+def _take(walk: _Walk, room: Room, shares: dict[uuid.UUID, int]) -> _Visit:
+    """Take the shares of the locked subscriptions, as far as there is room."""
     token = uuid.uuid4()
     parameters = {
         "subscription_ids": list(shares),
         "shares": list(shares.values()),
-        "limit": limit,
+        "limit": room.requests,
         "margin": settings.LEASE_MARGIN_SECONDS,
         "max_lost": MAX_LOST_IN_A_ROW,
         "suspect_lost": LOST_BY_A_SUSPECT,
-        "suspects": int(with_suspect),
-        "max_bytes": max_bytes,
+        "suspects": room.suspects,
+        "max_bytes": room.size,
         "meter_length": METER_LENGTH,
         "token": token,
     }

@@ -405,14 +405,10 @@ def test_it_takes_nothing_of_a_subscription_that_was_disabled_before_its_lock_wa
 ):
     subscription = make_subscription()
     make_request(subscription)
+    room = claims.Room(requests=10, suspects=1, size=claims.MAX_BYTES)
     walk = claims._walk(uuid.UUID(int=0), uuid.UUID(int=2**128 - 1), 10, satisfied=[])
     type(subscription).objects.filter(id=subscription.id).disable()
-    assert (
-        claims._take(
-            walk, 10, shares={subscription.id: 10}, with_suspect=True, max_bytes=claims.MAX_BYTES
-        ).requests
-        == []
-    )
+    assert claims._take(walk, room, {subscription.id: 10}).requests == []
 
 
 def test_it_takes_no_more_payload_than_it_may_hold(make_subscription, make_request):

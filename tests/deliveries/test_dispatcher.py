@@ -194,6 +194,30 @@ def test_a_call_that_could_outlast_its_lease_is_not_begun(
     ]
 
 
+@pytest.mark.django_db(transaction=True)
+def test_what_a_claim_took_before_the_database_hung_is_sent(
+    make_subscription, make_request, receiver, deliver, monkeypatch
+):
+    """The second walk waits for a lock until it is cut off; what the first one took is not left to its lease."""
+    monkeypatch.setattr(claims, "WALK_LENGTH", 1)
+    monkeypatch.setattr(dispatcher_module, "DATABASE_SECONDS", 0.3)
+    first, second = (make_request(make_subscription(receiver.url)) for _ in range(2))
+    lock = lock_of(second)
+
+    def release():
+        with contextlib.closing(lock):
+            receiver.wait_for(1)
+
+    releasing = threading.Thread(target=release)
+    releasing.start()
+    assert deliver() == 2
+    releasing.join()
+    log = DeliveryAttempt.objects.filter(request=first).values_list("attempt_number", "error")
+    assert list(log) == [(1, "")]
+    second.refresh_from_db()
+    assert second.status == "delivered"
+
+
 def lock_of(request):
     """Lock a request's row over a connection of its own, which is returned."""
     other = connection.copy()
