@@ -7,7 +7,7 @@ import pytest
 from django.core.management import CommandError, call_command
 
 from deliveries import operations
-from deliveries.models import DeliveryAttempt, Event, WebhookRequest
+from deliveries.models import DeliveryAttempt, Event, Operation, OperationPart, WebhookRequest
 from subscriptions.audit import AuditEntry
 
 SETTLED = ("delivered", "failed", "canceled", "skipped")
@@ -125,6 +125,18 @@ def test_it_deletes_an_event_with_the_last_of_its_requests(make_subscription, se
     assert purge() == "Purged 3 requests.\n"
     assert set(Event.objects.all()) == kept
     assert WebhookRequest.objects.get().status == "pending"
+
+
+def test_it_deletes_finished_operations_by_age(db):
+    kept = {Operation.objects.create(kind="replay"), Operation.objects.create(kind="replay", status="running")}
+    for days in (29, 31):
+        at = datetime.now(UTC) - timedelta(days=days)
+        operation = Operation.objects.create(kind="replay", status="done", finished_at=at)
+        OperationPart.objects.create(operation=operation, subscription_id=operation.id)
+        kept |= {operation} if days == 29 else set()
+    purge()
+    assert set(Operation.objects.all()) == kept
+    assert OperationPart.objects.count() == 1
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ from tests.service import Service, connect, service
 
 SECRET = "a secret of the process tests"
 DATABASE = "webhooks_processes"
-TABLES = "delivery_attempts, webhook_requests, events, subscriptions"
+TABLES = "operation_parts, operations, delivery_attempts, webhook_requests, events, subscriptions"
 
 
 @pytest.fixture(scope="session")
