@@ -3,6 +3,7 @@
 from typing import Any
 from uuid import UUID
 
+from django.db import transaction
 from django.db.models import Prefetch
 from django.shortcuts import get_object_or_404
 from drf_spectacular.utils import OpenApiResponse, extend_schema
@@ -16,6 +17,7 @@ from deliveries.models import DeliveryAttempt, Trigger, WebhookRequest, WebhookR
 from deliveries.renderers import ExactJSONRenderer
 from deliveries.request_serializers import NothingSerializer, RequestDetailSerializer, RequestFilterSerializer
 from deliveries.serializers import RequestSerializer
+from subscriptions import api_audit
 from subscriptions.authentication import tenant_of
 from subscriptions.lists import NewestFirst, bounded, within
 from subscriptions.problems import Problem
@@ -95,7 +97,8 @@ class ReplayView(APIView):
     )
     def post(self, request: Request, request_id: UUID) -> Response:
         found = _find_for_change(request, request_id)
-        is_replayed = operations.replay_request(found)
+        with transaction.atomic(), api_audit.recording(request, "replay", found):
+            is_replayed = operations.replay_request(found)
         now = _find_for_change(request, request_id)
         if not is_replayed and now.trigger != Trigger.REPLAY:
             raise Problem(status=409, code="pending", detail=REPLAY_NEEDLESS)
@@ -116,7 +119,9 @@ class CancelView(APIView):
         },
     )
     def post(self, request: Request, request_id: UUID) -> Response:
-        operations.cancel_request(_find_for_change(request, request_id), "Canceled over the API.")
+        found = _find_for_change(request, request_id)
+        with transaction.atomic(), api_audit.recording(request, "cancel", found):
+            operations.cancel_request(found, "Canceled over the API.")
         return Response(RequestSerializer(_find_for_change(request, request_id)).data)
 
 

@@ -33,14 +33,17 @@ def actor_of(request: HttpRequest | Request) -> Actor:
 
 @contextmanager
 def recording(request: Request, action: str, row: Model) -> Iterator[None]:
-    """Record what becomes of a locked row within the block, in whose transaction it is."""
-    before = audit.snapshot(row)
+    """Record what becomes of a row within the block, in whose transaction it is. The row is locked."""
+    unread = row.get_deferred_fields()
+    stored = type(row)._base_manager.filter(pk=row.pk).defer(*unread)  # noqa: SLF001 - Django documents it
+    before = stored.select_for_update(no_key=True).first()
     yield
-    stored = type(row)._base_manager.get(pk=row.pk)  # noqa: SLF001 - Django documents it
-    old, new = audit.changes(before, audit.snapshot(stored))
-    kind = str(row._meta.verbose_name)  # noqa: SLF001
-    if new:
-        audit.record(actor_of(request), action, kind=kind, object_id=row.pk, before=old, after=new)
+    after = stored.first()
+    if before is not None and after is not None:
+        old, new = audit.changes(audit.snapshot(before), audit.snapshot(after))
+        kind = str(row._meta.verbose_name)  # noqa: SLF001
+        if new:
+            audit.record(actor_of(request), action, kind=kind, object_id=row.pk, before=old, after=new)
     audit.note()
 
 

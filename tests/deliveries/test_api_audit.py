@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 from django.urls import path, resolve
+from django.utils import timezone
 from drf_spectacular.generators import SchemaGenerator
 from rest_framework.request import Request
 from rest_framework.response import Response
@@ -154,6 +155,26 @@ def test_it_records_no_call_that_is_refused_or_changes_nothing(client_with_key, 
     assert APIClient().post(f"{url}/resume").status_code in (401, 403)
     client_with_key.get(url)
     assert AuditEntry.objects.count() == 0
+
+
+@pytest.mark.parametrize(
+    ("verb", "before", "after"), [("replay", "failed", "pending"), ("cancel", "pending", "canceled")]
+)
+def test_it_records_what_becomes_of_a_request(
+    client_with_key, make_subscription, make_request, verb, before, after
+):
+    settled = {"settled_at": timezone.now(), "next_attempt_at": None} if before == "failed" else {}
+    request = make_request(make_subscription(), status=before, **settled)
+    for _ in range(2):  # the second changes nothing
+        client_with_key.post(f"/requests/{request.id}/{verb}")
+    entry = only_entry()
+    assert (entry["action"], entry["object_kind"], entry["object_id"]) == (
+        verb,
+        "webhook request",
+        str(request.id),
+    )
+    assert (entry["before"]["status"], entry["after"]["status"]) == (before, after)
+    assert "payload" not in entry["after"]
 
 
 class ThingView(APIView):
