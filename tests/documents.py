@@ -161,7 +161,7 @@ def _wait_for_health(url: str, service: Running) -> None:
 
 
 def follow(terminals: list[str], launch: Launch, url: str) -> dict[str, Any]:
-    """Run block after block; between two of them, wait until the last request is settled."""
+    """Run block after block; between two of them, wait until the last request and operation are over."""
     shell = Shell(launch(["bash"]))
     receivers, answers, statuses = [], [], {}
     for lines in terminals:
@@ -170,18 +170,19 @@ def follow(terminals: list[str], launch: Launch, url: str) -> dict[str, Any]:
             receivers[-1].wait_for_line("Receiving on")
             continue
         answers.append(shell.run(lines))
-        request_id = shell.run("echo $REQUEST")
-        if request_id:
-            statuses[request_id] = _settled_status(f"{url}/status/request/{request_id}")
+        if request_id := shell.run("echo $REQUEST"):
+            statuses[request_id] = _when_over(f"{url}/status/request/{request_id}")
+        if operation_id := shell.run("echo $OPERATION"):
+            _when_over(f"{url}/operations/{operation_id}")
     return {"receivers": receivers, "answers": answers, "statuses": list(statuses.values())}
 
 
-def _settled_status(url: str) -> dict[str, Any]:
-    """Ask for a request until it is settled, as the newcomer reads and waits."""
+def _when_over(url: str) -> dict[str, Any]:
+    """Ask for a request or an operation until it is over, as the newcomer reads and waits."""
     deadline = time.monotonic() + WAIT_SECONDS
     while time.monotonic() < deadline:
         status: dict[str, Any] = requests.get(url, timeout=10).json()
-        if status["status"] != "pending":
+        if status["status"] not in ("pending", "running"):
             return status
         time.sleep(0.05)
-    raise AssertionError(f"still pending: {status}")
+    raise AssertionError(f"not over yet: {status}")

@@ -89,6 +89,27 @@ def test_a_preview_says_why_not(answers):
 
 
 @pytest.mark.processes
+def test_a_payload_that_does_not_fit_is_refused(answers):
+    problem = last_json(answers["Describe event types"])
+    assert (problem["status"], [error["pointer"] for error in problem["errors"]]) == (422, ["/body/order"])
+
+
+@pytest.mark.processes
+def test_a_failed_request_is_replayed(answers):
+    printed = answers["Replay what failed"]
+    assert '"error": "http_5xx"' in printed
+    assert printed.splitlines()[-2:] == ["pending", "replay"]
+
+
+@pytest.mark.processes
+def test_the_others_are_recovered(answers):
+    printed = answers["Recover from an outage"]
+    operation = last_json(printed)
+    assert printed.splitlines()[0] == "2"
+    assert (operation["status"], operation["total"], operation["done"]) == ("done", 2, 2)
+
+
+@pytest.mark.processes
 def test_a_request_is_shown_with_its_attempts_and_its_payload(answers):
     printed = answers["See what came of it"]
     assert '"request_count": 2' in printed
