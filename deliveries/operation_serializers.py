@@ -12,6 +12,7 @@ from deliveries.serializers import ERROR_CHOICES
 from subscriptions.event_types import MAX_LENGTH
 from subscriptions.lists import FilterSerializer
 from subscriptions.strict import StrictFieldsMixin
+from subscriptions.validation import validate_event_type
 
 UNDELIVERED_STATUSES = tuple(status for status in SETTLED_STATUSES if status != "delivered")
 NO_FILTER = "Say which requests: give at least one filter besides `status`."
@@ -75,7 +76,7 @@ class NewOperationSerializer(StrictFieldsMixin, DryRunMixin):
     subscription = serializers.UUIDField(required=False)
     tenant = serializers.CharField(required=False, allow_blank=True, max_length=255)
     status = SettledField(SETTLED_STATUSES)
-    event_type = serializers.CharField(required=False, max_length=MAX_LENGTH)
+    event_type = serializers.CharField(required=False, max_length=MAX_LENGTH, validators=[validate_event_type])
     error = serializers.ChoiceField(choices=ERROR_CHOICES, required=False)
     received_after = serializers.DateTimeField(required=False, help_text="Received at this time or later.")
     received_before = serializers.DateTimeField(required=False, help_text="Received before this time.")

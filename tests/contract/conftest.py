@@ -6,6 +6,7 @@ from django.conf import settings
 from django.db.models.functions import Now
 from redis import Redis
 
+from deliveries.bulk import Operation
 from deliveries.models import Event, Heartbeat, WebhookRequest
 from subscriptions.catalog import EventType
 from subscriptions.etags import etag_of
@@ -33,10 +34,17 @@ VALUES = {
     "client_id": "a-client",
     "client_secret": "a-secret",
     "scope": "webhooks",
+    "since": "2026-01-01T00:00:00Z",
+    "until": "2026-02-01T00:00:00Z",
+    "received_after": "2026-01-01T00:00:00Z",
+    "received_before": "2026-02-01T00:00:00Z",
     "certificate": PAIR.certificate,
     "private_key": PAIR.private_key,
     "ca_certificates": PAIR.certificate,
 }
+
+# A replay of many has to say of which.
+BODIES = {"/operations": {"event_type": "invoice.paid"}}
 
 
 @pytest.fixture
@@ -47,6 +55,7 @@ def rows(make_subscription: Callable[..., Any], make_request: Callable[..., Any]
     failed = make_request(subscription)
     WebhookRequest.objects.filter(id=failed.id).update(status="failed", next_attempt_at=None, settled_at=Now())
     event = Event.objects.create(event_type="invoice.paid", payload=b'{"n": 1}')
+    operation = Operation.objects.create(kind="recover")
     event_type = EventType.objects.create(name="invoice.paid")
     for kind in Heartbeat.Kind:
         Heartbeat.objects.beat(kind, kind)
@@ -56,6 +65,7 @@ def rows(make_subscription: Callable[..., Any], make_request: Callable[..., Any]
         "request_id": str(request.id),
         "event_id": str(event.id),
         "name": event_type.name,
+        "operation_id": str(operation.id),
     }
     paths = {"/requests/{request_id}/replay": {"request_id": str(failed.id)}}
     present = {
@@ -65,7 +75,7 @@ def rows(make_subscription: Callable[..., Any], make_request: Callable[..., Any]
         "If-Match": etag_of(subscription),
     }
     with Redis.from_url(settings.REDIS_URL) as redis:
-        rows = Rows(api_key=text, paths=paths, path=path, values=VALUES | present, redis=redis)
+        rows = Rows(api_key=text, paths=paths, path=path, bodies=BODIES, values=VALUES | present, redis=redis)
         yield rows
     # Else nothing was tried but refusals.
     assert rows.was_accepted or not rows.statuses, rows.statuses

@@ -30,6 +30,8 @@ class Rows:
     # By the names of path parameters, of certain paths and of all, and by all other names.
     paths: dict[str, dict[str, str]]
     path: dict[str, str]
+    # What a body needs of certain paths.
+    bodies: dict[str, dict[str, Any]]
     values: dict[str, Any]
     redis: Redis
     # How often each status was answered.
@@ -54,6 +56,8 @@ class Rows:
             given = getattr(case, place)
             values = self.path | self.paths.get(case.path, {}) if place == "path_parameters" else self.values
             meant = with_values(given, values)
+            if place == "body" and isinstance(meant, dict):
+                meant = self.bodies.get(case.path, {}) | meant
             if meant != given:
                 # Assigned, not changed in place: schemathesis then looks anew whether the call is valid.
                 setattr(case, place, meant)
