@@ -72,7 +72,7 @@ class StrangeJob(Exception):
 
 
 # All that a job may run.
-TASKS = frozenset({DELIVER_DUE, PURGE, CANCEL_ORPHANS, BEAT_MAINTENANCE, BEAT_SCHEDULER})
+TASKS = frozenset({DELIVER_DUE, PURGE, CANCEL_ORPHANS, RUN_OPERATIONS, BEAT_MAINTENANCE, BEAT_SCHEDULER})
 
 
 class Job(RQJob):

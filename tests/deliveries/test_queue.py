@@ -102,6 +102,13 @@ def test_periodic_jobs_are_registered_once_under_fixed_ids(scheduler, client):
     }
 
 
+def test_every_periodic_job_is_one_that_a_worker_runs(scheduler):
+    scheduler.register_periodic_jobs()
+    jobs = list(scheduler.get_jobs())
+    assert len(jobs) == 4
+    assert all(callable(job.func) for job in jobs)
+
+
 @pytest.mark.django_db
 def test_periodic_jobs_come_back_after_a_flush(scheduler, client):
     scheduler.enqueue_jobs()
