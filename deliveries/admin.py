@@ -12,6 +12,7 @@ from django.urls import reverse
 from deliveries import operations
 from deliveries.history_admin import AttemptedFilter, ErrorFilter, PayloadAdmin, PublishedFilter, ReceivedFilter
 from deliveries.models import DeliveryAttempt, Event, Trigger, WebhookRequest, WebhookRequestQuerySet
+from deliveries.operation_admin import OperationAdmin as OperationAdmin
 from deliveries.operations import Selection
 from subscriptions.audited_admin import confirmation_page, perform
 from subscriptions.models import Subscription
@@ -19,7 +20,7 @@ from subscriptions.read_only_admin import NOTHING, ReadOnlyAdmin, link, parse_id
 from subscriptions.visible import visible
 
 # Requests replayed by one action: they are one batch, and each is a field of a form. For
-# more there is `manage.py replay`.
+# more there is `manage.py replay`, and POST /operations.
 REPLAY_LIMIT = operations.REPLAY_BATCH
 
 
@@ -153,9 +154,8 @@ class WebhookRequestAdmin(PayloadAdmin):
         """Deliver settled requests again, once it is confirmed; the selection may be a single one."""
         ids = list(queryset.order_by("id").values_list("id", flat=True)[: REPLAY_LIMIT + 1])
         if len(ids) > REPLAY_LIMIT:
-            refusal = (
-                f"More than {REPLAY_LIMIT} requests are selected. Use “manage.py replay” for as many as that."
-            )
+            instead = "Use “manage.py replay” or POST /operations for so many."
+            refusal = f"More than {REPLAY_LIMIT} requests are selected. {instead}"
             self.message_user(request, refusal, messages.ERROR)
             return None
         # A selection without ids would be one of everything.

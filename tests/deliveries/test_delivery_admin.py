@@ -434,7 +434,7 @@ def test_it_refuses_more_requests_than_one_action_may_replay(
     rows = [make_settled(subscription) for _ in range(3)]
     response = replay(operator, rows[0], select_across="1", confirmed="yes")
     assert messages_of(response) == [
-        "More than 2 requests are selected. Use “manage.py replay” for as many as that."
+        "More than 2 requests are selected. Use “manage.py replay” or POST /operations for so many."
     ]
     assert WebhookRequest.objects.filter(trigger="replay").count() == 0
 
