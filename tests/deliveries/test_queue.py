@@ -151,6 +151,13 @@ def test_nothing_fails_while_redis_is_away(monkeypatch):
     away.close()
 
 
+def test_every_task_that_the_queue_knows_may_be_run():
+    named = {
+        value for value in vars(queue).values() if isinstance(value, str) and value.startswith("deliveries.tasks.")
+    }
+    assert named == queue.TASKS
+
+
 def strange_job(client, **fields: str) -> None:
     """Put a job into Redis as somebody would who can write to it and no more."""
     job = {
