@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from django.conf import global_settings
 
 from tests.documents import blocks, follow, free_ports, newcomers_service, section, with_ports
 from tests.service import BASE_DIR
@@ -93,3 +94,16 @@ def test_the_links_lead_somewhere():
     for page in (BASE_DIR / "README.md", *(BASE_DIR / "docs").glob("*.md")):
         for target in re.findall(r"\]\((?!http|#)([^)#]+)", page.read_text(encoding="utf-8")):
             assert (page.parent / target).exists(), (page.name, target)
+
+
+def test_the_guide_for_other_django_projects_has_every_setting_that_the_apps_read():
+    of_the_console = {"AXES_COOLOFF_TIME", "LOGIN_LOCKOUT_MINUTES", "REQUIRE_OTP"}
+    read = {
+        name
+        for app in ("subscriptions", "deliveries")
+        for module in (BASE_DIR / app).rglob("*.py")
+        for name in re.findall(r"\bsettings\.([A-Z_]+)", module.read_text(encoding="utf-8"))
+    }
+    guide = (BASE_DIR / "docs/django.md").read_text(encoding="utf-8")
+    given = set(re.findall(r"^([A-Z_]+) = ", guide, re.MULTILINE))
+    assert {name for name in read if not hasattr(global_settings, name)} - of_the_console - given == set()
