@@ -22,7 +22,7 @@ class KindFilter(admin.SimpleListFilter):
 
     title = "object"
     parameter_name = "kind"
-    kinds = ("subscription", "webhook request", "API key", "user")
+    kinds = ("subscription", "webhook request", "event type", "API key", "user")
 
     def lookups(self, request: HttpRequest, model_admin: admin.ModelAdmin) -> list[tuple[str, str]]:
         return [(kind, kind) for kind in self.kinds]
