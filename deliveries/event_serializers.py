@@ -9,6 +9,7 @@ from rest_framework import serializers
 from deliveries.envelopes import MAX_BATCH, MAX_TENANT_LENGTH
 from deliveries.models import Event, WebhookRequest
 from deliveries.previews import Reason, Result
+from deliveries.serializers import ERROR_CHOICES
 from subscriptions.event_types import MAX_LENGTH
 from subscriptions.lists import FilterSerializer
 from subscriptions.validation import validate_event_type
@@ -100,6 +101,7 @@ class EventRequestSerializer(serializers.ModelSerializer[WebhookRequest]):
     request_id = serializers.UUIDField(source="id")
     subscription_id = serializers.UUIDField()
     status = serializers.ChoiceField(choices=WebhookRequest.Status.choices)
+    error = serializers.ChoiceField(choices=ERROR_CHOICES, source="last_error", allow_null=True)
 
     class Meta:
         model = WebhookRequest

@@ -154,7 +154,7 @@ def test_it_shows_one_event_with_its_payload_and_requests(
                 "status": "skipped",
                 "status_reason": "the subscription is disabled",
                 "attempt_count": 0,
-                "error": "",
+                "error": None,
             },
             {
                 "request_id": str(requests[1].id),
@@ -162,7 +162,7 @@ def test_it_shows_one_event_with_its_payload_and_requests(
                 "status": "pending",
                 "status_reason": "",
                 "attempt_count": 0,
-                "error": "",
+                "error": None,
             },
         ],
     }
