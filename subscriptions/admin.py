@@ -16,6 +16,7 @@ from subscriptions.audited_admin import AuditedAdmin, perform
 from subscriptions.event_type_admin import EventTypeAdmin as EventTypeAdmin
 from subscriptions.event_types import MAX_LENGTH
 from subscriptions.fields import AuthField, CertificatesField, FilterField, HeadersField
+from subscriptions.form_fields import JSON_FIELDS, StrictJSONField
 from subscriptions.models import (
     LONGEST_RETRY_DELAY_SECONDS,
     MAX_EVENT_TYPES,
@@ -47,16 +48,16 @@ class SubscriptionForm(forms.ModelForm):
         help_text="Seconds to wait after each failed attempt, separated by commas. None means a single attempt.",
     )
 
-    filter = forms.JSONField(
+    filter = StrictJSONField(
         required=False, help_text="Conditions over an event, in JSON: which of these types are wanted. None: all."
     )
-    headers = forms.JSONField(required=False, help_text='Extra headers to send, in JSON: {"X-Route": "a"}.')
-    secret_headers = forms.JSONField(
+    headers = StrictJSONField(required=False, help_text='Extra headers to send, in JSON: {"X-Route": "a"}.')
+    secret_headers = StrictJSONField(
         required=False,
         widget=SECRET_TEXT,
         help_text="Extra headers whose values are never shown, in JSON. Empty keeps what there is; {} removes it.",
     )
-    auth = forms.JSONField(
+    auth = StrictJSONField(
         required=False,
         widget=SECRET_TEXT,
         help_text='How calls authenticate to the receiver, in JSON: {"type": "bearer", "token": "…"}. '
@@ -120,6 +121,7 @@ class NewSubscriptionForm(SubscriptionForm):
 @admin.register(Subscription)
 class SubscriptionAdmin(AuditedAdmin):
     form = SubscriptionForm
+    formfield_overrides = JSON_FIELDS
     list_display = ("shown_target_url", "shown_tenant", "status", "circuit", "shown_event_types", "created_at")
     list_filter = ("status",)
     show_full_result_count = False

@@ -5,10 +5,12 @@ from django.http import HttpRequest
 
 from subscriptions.audited_admin import AuditedAdmin
 from subscriptions.catalog import EventType
+from subscriptions.form_fields import JSON_FIELDS
 
 
 @admin.register(EventType)
 class EventTypeAdmin(AuditedAdmin):
+    formfield_overrides = JSON_FIELDS
     list_display = ("name", "validation", "deprecated", "has_schema", "updated_at")
     list_filter = ("validation", "deprecated")
     search_fields = ("name",)

@@ -82,6 +82,10 @@ class HistoryFromLog(admin.ModelAdmin):
         found = urlencode({"object_id__exact": unquote(object_id)})
         return HttpResponseRedirect(f"{reverse('admin:subscriptions_auditentry_changelist')}?{found}")
 
+    def get_object(self, request: HttpRequest, object_id: str, from_field: str | None = None) -> Any:
+        """Return the row; an empty `_to_field` in the query names no field, which Django takes it to."""
+        return super().get_object(request, object_id, from_field or None)
+
 
 class ReadOnlyAdmin(HistoryFromLog):
     """Nothing is added, changed or deleted here, and no list counts its table."""

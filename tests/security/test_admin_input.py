@@ -65,6 +65,35 @@ def paths(ids: list[str]) -> list[str]:
     return found
 
 
+HOSTILE_JSON = {
+    "a lone surrogate": '{"a": "\\ud800"}',
+    "a name with a lone surrogate": '{"\\ud800": 1}',
+    "not a number": '{"a": NaN}',
+    "a number that is too large": '{"a": 1e999}',
+    "nested without end": "[" * 100_000,
+    "nested and closed": "[" * 5_000 + "]" * 5_000,
+    "a name twice": '{"a": 1, "a": 2}',
+    "a NUL": '{"a": "\\u0000"}',
+}
+
+
+@pytest.mark.parametrize("text", HOSTILE_JSON.values(), ids=HOSTILE_JSON)
+@pytest.mark.parametrize(
+    ("page", "name"),
+    [
+        *(
+            ("subscriptions/subscription", name)
+            for name in ("metadata", "filter", "headers", "secret_headers", "auth")
+        ),
+        *(("subscriptions/eventtype", name) for name in ("schema", "example")),
+    ],
+)
+def test_json_that_the_api_refuses_is_refused_in_forms_and_shown_again(operator, page, name, text):
+    answer = operator.post(f"/admin/{page}/add/", {name: text})
+    assert answer.status_code == 200
+    assert name in answer.context["adminform"].form.errors
+
+
 pairs = st.lists(
     st.tuples(st.sampled_from(PARAMETERS), st.one_of(st.sampled_from(TEXTS), st.text(max_size=8))), max_size=3
 )
@@ -76,6 +105,13 @@ def test_no_page_is_answered_with_500(operator, rows, data):
     path = data.draw(st.sampled_from(paths(rows)))
     query = urlencode(data.draw(pairs), errors="surrogatepass")
     assert operator.get(f"{path}?{query}").status_code < 500
+
+
+def test_an_empty_name_of_a_field_is_none(operator, rows):
+    for model in admin.site._registry:
+        for row_id in rows:
+            path = f"/admin/{model._meta.app_label}/{model._meta.model_name}/{row_id}/change/?_to_field="
+            assert operator.get(path).status_code in (200, 302, 403), path
 
 
 @pytest.mark.parametrize("page", ["", "change/", "history/", "delete/", "payload"])
