@@ -4,7 +4,8 @@ from typing import Any
 
 from django.contrib import admin, messages
 from django.db.models import Q
-from django.http import HttpRequest, HttpResponse
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
+from django.urls import reverse
 
 from deliveries.bulk import Operation, OperationQuerySet
 from subscriptions.audited_admin import confirmation_page, perform
@@ -46,6 +47,13 @@ class OperationAdmin(ReadOnlyAdmin):
         operation_id = parse_id(term)
         return Q(tenant=term) if operation_id is None else Q(id=operation_id)
 
+    def render_change_form(
+        self, request: HttpRequest, context: dict[str, Any], *args: Any, **kwargs: Any
+    ) -> HttpResponse:
+        operation = context["original"]
+        context["may_stop"] = operation.is_active and self.has_cancel_permission(request)
+        return super().render_change_form(request, context, *args, **kwargs)
+
     def has_cancel_permission(self, request: HttpRequest) -> bool:
         """Whoever may start a replay may stop it."""
         return self.has_view_permission(request) and request.user.has_perm("deliveries.replay_webhookrequest")
@@ -65,7 +73,9 @@ class OperationAdmin(ReadOnlyAdmin):
             )
         stopped = perform(request, "cancel", active, operation=stop)
         self.message_user(request, f"Stopped {stopped} operation{'' if stopped == 1 else 's'}.")
-        return None
+        return (
+            HttpResponseRedirect(reverse("admin:deliveries_operation_change", args=ids)) if len(ids) == 1 else None
+        )
 
     @admin.display(description="progress")
     def progress(self, operation: Operation) -> str:

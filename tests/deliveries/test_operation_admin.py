@@ -1,5 +1,7 @@
 """The admin's page of operations: progress, a stop that asks first, and nothing else to do."""
 
+import re
+
 import pytest
 
 from deliveries.models import Operation
@@ -58,6 +60,30 @@ def test_it_asks_before_it_stops_and_records_who_did(make):
     assert (running.status, over.status) == ("canceled", "done")
     entry = AuditEntry.objects.get(action="cancel")
     assert (entry.actor, entry.object_kind, entry.object_id) == ("operator", "operation", str(running.id))
+
+
+def test_its_page_has_a_stop_button_of_its_own_that_asks_first(make):
+    operation, client = make(), operator_client()
+    page = f"{URL}{operation.id}/change/"
+    content = client.get(page).content.decode()
+    form = content[content.index(f'<form method="post" action="{URL}">') : content.index('value="Stop"')]
+    posted = dict(re.findall(r'name="([^"]+)" value="([^"]+)"', form))
+    assert posted.pop("csrfmiddlewaretoken")
+    question = client.post(URL, posted)
+    assert question.context["button"] == "Stop"
+    operation.refresh_from_db()
+    assert operation.is_active
+
+    response = client.post(URL, posted | {"confirmed": "yes"}, follow=True)
+    assert response.redirect_chain == [(page, 302)]
+    assert messages_of(response) == ["Stopped 1 operation."]
+    assert 'value="Stop"' not in response.content.decode()
+    assert AuditEntry.objects.get(action="cancel").object_id == str(operation.id)
+
+
+def test_its_page_has_no_stop_button_for_who_may_not_replay(make):
+    page = staff_client("view_operation").get(f"{URL}{make().id}/change/").content.decode()
+    assert 'value="Stop"' not in page
 
 
 def test_it_says_when_there_is_nothing_to_stop(make):
