@@ -46,7 +46,14 @@ class Selection:
     event_type: str | None = None
 
     def queryset(self) -> WebhookRequestQuerySet:
-        """Return the settled requests of the selection: pending ones need no replay."""
+        """Return the settled requests of the selection whose subscriptions exist: pending ones need no replay."""
+        return self._settled().filter(subscription__deleted_at=None)
+
+    def left_out(self) -> WebhookRequestQuerySet:
+        """Return the settled requests of the selection whose subscriptions were deleted: none would be sent."""
+        return self._settled().filter(subscription__deleted_at__isnull=False)
+
+    def _settled(self) -> WebhookRequestQuerySet:
         conditions = {
             "id__in": self.ids,
             "subscription_id": self.subscription_id,

@@ -190,6 +190,19 @@ def test_it_only_counts_in_a_dry_run(settled):
     assert replayed() == set()
 
 
+def test_it_leaves_out_what_is_of_a_deleted_subscription_and_says_so(settled, make_subscription):
+    deleted = make_subscription()
+    gone, wanted = settled(subscription=deleted), settled()
+    deleted.remove()
+    left_out = " Left out: 1 of deleted subscriptions.\n"
+    assert replay("--status", "failed", "--dry-run") == f"1 requests would be replayed.{left_out}"
+    assert replay(gone.id) == f"Replayed 0 requests.{left_out}"
+    assert replay("--status", "failed") == f"Replayed 1 requests.{left_out}"
+    assert replayed() == {wanted}
+    gone.refresh_from_db()
+    assert gone.status == "failed"
+
+
 def test_it_works_in_batches_and_tells_how_far_it_is(settled, monkeypatch):
     monkeypatch.setattr(operations, "REPLAY_BATCH", 2)
     requests = {settled() for _ in range(5)}

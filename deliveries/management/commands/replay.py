@@ -44,13 +44,14 @@ class Command(BaseCommand):
             raise CommandError(
                 "Say which: give request ids, or --subscription, --status, --since, --until, --event-type."
             )
-        total = selection.queryset().count()
+        total, left_out = selection.queryset().count(), selection.left_out().count()
+        remark = f" Left out: {left_out} of deleted subscriptions." if left_out else ""
         if options["dry_run"]:
-            self.stdout.write(f"{total} requests would be replayed.")
+            self.stdout.write(f"{total} requests would be replayed.{remark}")
             return
         replayed = operations.replay(
             selection,
             progress=lambda done: self.stderr.write(f"{done} of {total}"),
             actor=audit.command_actor(),
         )
-        self.stdout.write(f"Replayed {replayed} requests.")
+        self.stdout.write(f"Replayed {replayed} requests.{remark}")
