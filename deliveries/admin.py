@@ -1,27 +1,17 @@
 """The operator's pages for what was asked for and what came of it: to read, and to replay."""
 
-from collections.abc import Sequence
-from typing import Any
-from uuid import UUID
-
 from django.contrib import admin, messages
 from django.db.models import Q, QuerySet
-from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
-from django.urls import reverse
+from django.http import HttpRequest, HttpResponse
 
-from deliveries import operations
 from deliveries.history_admin import AttemptedFilter, ErrorFilter, PayloadAdmin, PublishedFilter, ReceivedFilter
 from deliveries.models import DeliveryAttempt, Event, Trigger, WebhookRequest, WebhookRequestQuerySet
 from deliveries.operation_admin import OperationAdmin as OperationAdmin
-from deliveries.operations import Selection
+from deliveries.replay_admin import REPLAY_LIMIT, ReplayAdmin, in_words
 from subscriptions.audited_admin import confirmation_page, perform
 from subscriptions.models import Subscription
 from subscriptions.read_only_admin import NOTHING, ReadOnlyAdmin, link, parse_id, preformatted, shown_time
 from subscriptions.visible import visible
-
-# Requests replayed by one action: they are one batch, and each is a field of a form. For
-# more there is `manage.py replay`, and POST /operations.
-REPLAY_LIMIT = operations.REPLAY_BATCH
 
 
 @admin.register(Event)
@@ -79,7 +69,7 @@ class AttemptInline(HintMixin, admin.TabularInline):
 
 
 @admin.register(WebhookRequest)
-class WebhookRequestAdmin(PayloadAdmin):
+class WebhookRequestAdmin(ReplayAdmin):
     list_display = (
         "id",
         "subscription_link",
@@ -140,37 +130,6 @@ class WebhookRequestAdmin(PayloadAdmin):
             return Q(subscription_id__in=list(found.values_list("id", flat=True)))
         return Q(event_type=term)
 
-    def render_change_form(
-        self, request: HttpRequest, context: dict[str, Any], *args: Any, **kwargs: Any
-    ) -> HttpResponse:
-        context["may_replay"] = self.has_replay_permission(request)
-        return super().render_change_form(request, context, *args, **kwargs)
-
-    def has_replay_permission(self, request: HttpRequest) -> bool:
-        return self.has_view_permission(request) and request.user.has_perm("deliveries.replay_webhookrequest")
-
-    @admin.action(description="Replay selected %(verbose_name_plural)s", permissions=["replay"])
-    def replay(self, request: HttpRequest, queryset: WebhookRequestQuerySet) -> HttpResponse | None:
-        """Deliver settled requests again, once it is confirmed; the selection may be a single one."""
-        ids = list(queryset.order_by("id").values_list("id", flat=True)[: REPLAY_LIMIT + 1])
-        if len(ids) > REPLAY_LIMIT:
-            instead = "Use “manage.py replay” or POST /operations for so many."
-            refusal = f"More than {REPLAY_LIMIT} requests are selected. {instead}"
-            self.message_user(request, refusal, messages.ERROR)
-            return None
-        # A selection without ids would be one of everything.
-        settled = list(Selection(ids=ids).queryset().only("event_type")) if ids else []
-        if not settled:
-            refusal = "Nothing was replayed: a pending request is still to be delivered and needs no replay."
-            self.message_user(request, refusal, messages.ERROR)
-            return self._back_to(ids)
-        if "confirmed" not in request.POST:
-            return self._ask_before_replay(request, ids, len(settled))
-        chosen = WebhookRequest.objects.filter(id__in=[row.id for row in settled])
-        replayed = perform(request, "replay", chosen, operation=lambda _: operations.replay(Selection(ids=ids)))
-        self.message_user(request, f"{in_words(replayed)} delivered again.", messages.SUCCESS)
-        return self._back_to(ids)
-
     def has_cancel_permission(self, request: HttpRequest) -> bool:
         return self.has_view_permission(request) and request.user.has_perm("deliveries.cancel_webhookrequest")
 
@@ -191,21 +150,6 @@ class WebhookRequestAdmin(PayloadAdmin):
         canceled = perform(request, "cancel", pending, operation=cancel_by_hand)
         self.message_user(request, f"Canceled {canceled} request{'' if canceled == 1 else 's'}.")
         return None
-
-    def _ask_before_replay(self, request: HttpRequest, ids: Sequence[UUID], settled: int) -> HttpResponse:
-        pending = len(ids) - settled
-        sentences = [f"{in_words(settled)} delivered again, to the target URL that the subscription has now."]
-        if pending:
-            sentences.append(f"{in_words(pending)} left alone, because pending means still to be delivered.")
-        return confirmation_page(
-            self, request, title="Replay?", sentences=sentences, action="replay", ids=ids, button="Replay"
-        )
-
-    def _back_to(self, ids: Sequence[UUID]) -> HttpResponse | None:
-        """Lead to the page of a single request; None leads back to the list."""
-        if len(ids) != 1:
-            return None
-        return HttpResponseRedirect(reverse("admin:deliveries_webhookrequest_change", args=ids))
 
     @admin.display(description="subscription")
     def subscription_link(self, request: WebhookRequest) -> str:
@@ -299,7 +243,3 @@ class DeliveryAttemptAdmin(HintMixin, ReadOnlyAdmin):
 
 def cancel_by_hand(requests: WebhookRequestQuerySet) -> int:
     return requests.cancel("canceled by an operator")
-
-
-def in_words(count: int) -> str:
-    return f"{count} request{'' if count == 1 else 's'} will be"

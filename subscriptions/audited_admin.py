@@ -89,8 +89,12 @@ def confirmation_page(
     action: str,
     ids: Iterable[UUID],
     button: str,
+    is_all: bool = False,
 ) -> HttpResponse:
-    """Ask before an action; its button posts the same action again, with `confirmed`, for these ids."""
+    """Ask before an action; its button posts the same action again, with `confirmed`, for these ids.
+
+    If `is_all`, it is for all that the list shows, and there is an id because Django asks for one.
+    """
     context = {
         **model_admin.admin_site.each_context(request),
         "opts": model_admin.opts,
@@ -99,5 +103,6 @@ def confirmation_page(
         "action": action,
         "ids": ids,
         "button": button,
+        "is_all": is_all,
     }
     return TemplateResponse(request, "admin/confirm_action.html", context)
