@@ -108,7 +108,10 @@ settled AS (
         error = o.error,
         failure_count = r.failure_count + CASE WHEN o.error = '' THEN 0 ELSE 1 END,
         lost_count = 0,
-        trigger = CASE WHEN r.trigger = 'initial' THEN 'retry' ELSE r.trigger END
+        trigger = CASE
+            WHEN r.trigger = 'initial' AND o.error <> '' AND o.delay IS NOT NULL THEN 'retry'
+            ELSE r.trigger
+        END
     FROM outcome AS o
     JOIN subscriptions AS s ON s.id = o.subscription_id
     WHERE r.id = o.request_id

@@ -152,6 +152,20 @@ def test_a_round_visits_each_subscription_once_wherever_it_begins(
     assert visited == ids[begin + 1 :] + ids[: begin + 1]
 
 
+@pytest.mark.parametrize(
+    ("outcome", "delay", "trigger"),
+    [(SUCCESS, None, "initial"), (FAILURE, None, "initial"), (FAILURE, 60, "retry")],
+)
+def test_it_says_retry_only_of_a_request_that_is_tried_again(
+    make_subscription, make_request, outcome, delay, trigger
+):
+    request = make_request(make_subscription())
+    (claimed,) = claims.claim(10).requests
+    settlements.settle([settlement(claimed, outcome, delay)])
+    request.refresh_from_db()
+    assert request.trigger == trigger
+
+
 def test_it_settles_a_success_as_delivered(make_subscription, make_request):
     request = make_request(make_subscription())
     (claimed,) = claims.claim(10).requests

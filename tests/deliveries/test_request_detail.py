@@ -26,7 +26,7 @@ def test_it_shows_a_request_with_its_attempts_and_its_payload(
     get, make_subscription, make_request, make_attempt, settle
 ):
     subscription = make_subscription(tenant="acme")
-    request = settle(make_request(subscription, b'{"n": 1}', attempt_count=1), "delivered", trigger="retry")
+    request = settle(make_request(subscription, b'{"n": 1}', attempt_count=1), "delivered")
     attempt = make_attempt(request, response_body=b"thanks", response_headers="HTTP/1.1 200 OK")
     answer = get(request.id)
     assert answer.json() == {
@@ -39,7 +39,7 @@ def test_it_shows_a_request_with_its_attempts_and_its_payload(
         "status_reason": "",
         "hold_reason": None,
         "error": None,
-        "trigger": "retry",
+        "trigger": "initial",
         "received_at": rfc3339(request.received_at),
         "settled_at": rfc3339(request.settled_at),
         "attempt_count": 1,
