@@ -10,6 +10,7 @@ from django.test import Client, RequestFactory
 from django.urls import URLPattern, URLResolver
 
 from deliveries import roles
+from deliveries.bulk import Operation
 from deliveries.models import DeliveryAttempt, Event, WebhookRequest
 from subscriptions import audit
 from subscriptions.audit import AuditEntry
@@ -28,6 +29,7 @@ ACTIONS = {
     ("subscription", "disable"): ADMINS,
     ("webhookrequest", "replay"): OPERATORS,
     ("webhookrequest", "cancel"): OPERATORS,
+    ("operation", "cancel"): OPERATORS,
     ("apikey", "revoke"): ADMINS,
 }
 
@@ -72,6 +74,7 @@ def rows(make_subscription: Callable[..., Subscription], make_request: Callable[
         "webhookrequest": [pending, failed],
         "deliveryattempt": [attempt],
         "event": [Event.objects.create(event_type="invoice.paid", payload=b"{}")],
+        "operation": [Operation.objects.create(kind="replay")],
         "apikey": [key],
         "eventtype": [EventType.objects.create(name="invoice.paid")],
         "auditentry": [AuditEntry.objects.get(action="purge")],
@@ -81,7 +84,7 @@ def rows(make_subscription: Callable[..., Subscription], make_request: Callable[
 
 def state() -> list[Any]:
     """Return everything that people could change."""
-    models = (Subscription, EventType, WebhookRequest, DeliveryAttempt, Event, ApiKey, Group)
+    models = (Subscription, EventType, WebhookRequest, DeliveryAttempt, Event, Operation, ApiKey, Group)
     people = User.objects.order_by("pk").values_list("username", "password", "is_superuser", "is_active", "email")
     return [list(people), *(list(model.objects.order_by("pk").values()) for model in models)]
 
@@ -139,7 +142,7 @@ PAGES = {
     f"{app}_{model}_{view}"
     for app, models in {
         "subscriptions": ("subscription", "eventtype", "apikey", "auditentry"),
-        "deliveries": ("webhookrequest", "deliveryattempt", "event"),
+        "deliveries": ("webhookrequest", "deliveryattempt", "event", "operation"),
     }.items()
     for model in models
     for view in ("changelist", "change")

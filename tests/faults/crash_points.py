@@ -96,7 +96,7 @@ def install(folder: Path) -> None:
         done=lambda settled: _in_flight.difference_update(one.request.id for one in settled),
     )
     _wrap(queue, "wake_up", before=lambda: reach("after_commit"))
-    _wrap(queue, "push_wake_up", before=lambda: reach("before_wake_up"))
+    _wrap(queue, "_push", before=lambda name, task: reach("before_wake_up"))
 
 
 def _before_send(reach: Callable[..., None], call: Any) -> None:
