@@ -7,7 +7,7 @@ from django.conf import settings
 from django.contrib import messages
 from django.contrib.admin import AdminSite
 from django.contrib.auth.models import User
-from django.contrib.auth.views import redirect_to_login
+from django.contrib.auth.views import PasswordChangeView, redirect_to_login
 from django.db import transaction
 from django.http import HttpRequest, HttpResponseBase, HttpResponseRedirect
 from django.template.response import TemplateResponse
@@ -16,7 +16,7 @@ from django.utils.decorators import method_decorator
 from django.views.decorators.cache import never_cache
 
 from subscriptions import audit, one_time_code
-from subscriptions.one_time_code import CodeForm, LoginForm, PasswordForm
+from subscriptions.one_time_code import CodeForm, LoginForm, PasswordChangeForm, PasswordForm
 from subscriptions.visible import visible_page
 
 
@@ -57,13 +57,22 @@ class Console(AdminSite):
         self, request: HttpRequest, extra_context: dict[str, Any] | None = None
     ) -> TemplateResponse:
         with transaction.atomic():
-            response = super().password_change(request, extra_context)
+            response = self._password_change(request, extra_context or {})
             if request.method == "POST" and response.status_code == 302:
                 user = cast(User, request.user)
                 after = {"password": audit.CHANGED}
                 actor = audit.user_actor(request, user)
                 audit.record(actor, "change", kind="user", object_id=user.pk, after=after)
         return response
+
+    def _password_change(self, request: HttpRequest, extra_context: dict[str, Any]) -> TemplateResponse:
+        """Do as Django's method does, which has no way to give another form."""
+        cast(Any, request).current_app = self.name
+        view = _PasswordChangeView.as_view(
+            success_url=reverse("admin:password_change_done", current_app=self.name),
+            extra_context=self.each_context(request) | extra_context,
+        )
+        return cast(TemplateResponse, view(request))
 
     @method_decorator(never_cache)
     def one_time_code(self, request: HttpRequest) -> HttpResponseBase:
@@ -115,6 +124,13 @@ class Console(AdminSite):
             "code_form": None if device is None else CodeForm(device),
         }
         return TemplateResponse(request, "admin/one_time_code.html", page | context)
+
+
+class _PasswordChangeView(PasswordChangeView):
+    form_class = PasswordChangeForm
+
+    def get_form_kwargs(self) -> dict[str, Any]:
+        return super().get_form_kwargs() | {"request": self.request}
 
 
 def _make_visible(response: Any) -> None:

@@ -1,17 +1,19 @@
 """One-time codes (TOTP, RFC 6238): whoever has set one up needs it to log in to the console."""
 
 from base64 import b32encode
+from datetime import timedelta
 from typing import Any, cast
 
 import django_otp
 import segno
 from django import forms
-from django.contrib.admin.forms import AdminAuthenticationForm
+from django.contrib.admin.forms import AdminAuthenticationForm, AdminPasswordChangeForm
 from django.contrib.auth import authenticate
 from django.contrib.auth.models import User
 from django.contrib.auth.signals import user_login_failed
 from django.core.validators import MaxLengthValidator
 from django.db import transaction
+from django.db.models.functions import Now
 from django.http import HttpRequest
 from django_otp.plugins.otp_static.models import StaticDevice, StaticToken
 from django_otp.plugins.otp_totp.models import TOTPDevice
@@ -19,6 +21,7 @@ from django_otp.plugins.otp_totp.models import TOTPDevice
 from subscriptions import audit
 
 BACKUP_CODES = 10
+SETUP_TIME = timedelta(minutes=10)  # after the password was given; the key is shown that long
 
 CODE_FIELD = {"autocomplete": "one-time-code", "inputmode": "text", "spellcheck": "false"}
 
@@ -67,10 +70,28 @@ class PasswordForm(forms.Form):
 
     def clean_password(self) -> str:
         password: str = self.cleaned_data["password"]
-        username = cast(User, self._request.user).get_username()
-        if authenticate(self._request, username=username, password=password) is None:
+        if not _is_own_password(self._request, password):
             raise forms.ValidationError("This is not your password.", code="wrong_password")
         return password
+
+
+class PasswordChangeForm(AdminPasswordChangeForm):
+    """Django's, whose guesses of the old password count, are recorded and lock out as those at the login."""
+
+    def __init__(self, request: HttpRequest, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._request = request
+
+    def clean_old_password(self) -> str:
+        password: str = self.cleaned_data["old_password"]
+        if not _is_own_password(self._request, password):
+            raise forms.ValidationError(self.error_messages["password_incorrect"], code="password_incorrect")
+        return password
+
+
+def _is_own_password(request: HttpRequest, password: str) -> bool:
+    username = cast(User, request.user).get_username()
+    return authenticate(request, username=username, password=password) is not None
 
 
 class CodeForm(forms.Form):
@@ -108,8 +129,11 @@ def verify(user: User, code: str) -> Any:
 
 
 def pending_device(user: User) -> TOTPDevice | None:
-    """Return the device that this user has begun to set up."""
-    return TOTPDevice.objects.devices_for_user(user, confirmed=False).first()
+    """Return the device that this user has begun to set up; forget one that was left unfinished."""
+    begun = TOTPDevice.objects.devices_for_user(user, confirmed=False)
+    # Whoever finds the session later has not given the password.
+    begun.exclude(created_at__gt=Now() - SETUP_TIME).delete()
+    return begun.first()
 
 
 def begin(user: User) -> None:

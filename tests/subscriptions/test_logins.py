@@ -59,6 +59,22 @@ def test_it_locks_a_user_out_at_an_address_after_five_failures_even_with_the_rig
     assert Session.objects.count() == 0
 
 
+def test_it_counts_guesses_of_the_old_password_of_who_would_change_it(user):
+    client = Client(REMOTE_ADDR="192.0.2.1")
+    client.force_login(user)
+    words = {"new_password1": "quite a new word", "new_password2": "quite a new word"}
+
+    def change(old: str) -> int:
+        return client.post("/admin/password_change/", {"old_password": old} | words).status_code
+
+    assert [change("wrong") for _ in range(5)] == [200, 200, 200, 200, 429]
+    assert change(PASSWORD) == 429
+    failures = AuditEntry.objects.filter(action="fail to log in", actor="ada", address="192.0.2.1")
+    assert failures.count() >= 5
+    user.refresh_from_db()
+    assert user.check_password(PASSWORD)
+
+
 def test_it_lets_the_same_user_in_from_elsewhere_and_others_from_there(user):
     User.objects.create_superuser("grace", password=PASSWORD)
     for _ in range(6):

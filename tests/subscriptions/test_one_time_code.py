@@ -2,6 +2,7 @@
 
 import re
 import time
+from datetime import timedelta
 
 import pytest
 from django.contrib.auth.models import User
@@ -11,6 +12,7 @@ from django_otp.plugins.otp_static.models import StaticDevice, StaticToken
 from django_otp.plugins.otp_totp.models import TOTPDevice
 
 from subscriptions.audit import AuditEntry
+from subscriptions.one_time_code import SETUP_TIME
 
 pytestmark = pytest.mark.django_db
 
@@ -138,6 +140,19 @@ def test_it_does_not_count_before_a_code_of_it_was_given(user):
     response = client.post(PAGE, {"step": "confirm", "code": "000000"})
     assert "This code is wrong" in response.content.decode()
     assert not TOTPDevice.objects.get().confirmed
+    assert log_in().status_code == 302
+
+
+def test_a_setup_that_was_left_unfinished_is_over_after_a_while(user):
+    client = logged_in(user)
+    client.post(PAGE, {"step": "begin", "password": PASSWORD})
+    device = TOTPDevice.objects.get()
+    TOTPDevice.objects.update(created_at=device.created_at - SETUP_TIME + timedelta(minutes=5))
+    assert "data:image/svg+xml" in client.get(PAGE).content.decode()
+    TOTPDevice.objects.update(created_at=device.created_at - SETUP_TIME)
+    assert client.post(PAGE, {"step": "confirm", "code": code_of(device)}).status_code == 302
+    assert "data:image/svg+xml" not in client.get(PAGE).content.decode()
+    assert TOTPDevice.objects.count() == 0
     assert log_in().status_code == 302
 
 
