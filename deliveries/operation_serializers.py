@@ -1,5 +1,6 @@
 """Operations in JSON, in and out."""
 
+from functools import cached_property
 from typing import Any
 
 from drf_spectacular.utils import extend_schema_field
@@ -9,6 +10,8 @@ from deliveries.bulk import Operation
 from deliveries.bulk_runs import USUAL_STATUSES
 from deliveries.operations import SETTLED_STATUSES
 from deliveries.serializers import ERROR_CHOICES
+from subscriptions.api_keys import ApiKey
+from subscriptions.authentication import tenant_of
 from subscriptions.event_types import MAX_LENGTH
 from subscriptions.lists import FilterSerializer
 from subscriptions.strict import StrictFieldsMixin
@@ -116,6 +119,10 @@ class OperationSerializer(serializers.ModelSerializer[Operation]):
         help_text="How many it has brought back: less than the total in the end, if some were purged, replayed by "
         "others or of a subscription that was disabled meanwhile."
     )
+    requested_by = serializers.SerializerMethodField(
+        help_text="The API key or the user of the admin that asked for it. To a key that is bound to a tenant "
+        "this is empty, unless one of the tenant's keys asked."
+    )
 
     class Meta:
         model = Operation
@@ -133,3 +140,13 @@ class OperationSerializer(serializers.ModelSerializer[Operation]):
             "started_at",
             "finished_at",
         )
+
+    def get_requested_by(self, operation: Operation) -> str:
+        is_told = self._own_keys is None or operation.requested_by in self._own_keys
+        return operation.requested_by if is_told else ""
+
+    @cached_property
+    def _own_keys(self) -> set[str] | None:
+        """The names of the caller's tenant's keys; None means an operator, who is told every name."""
+        tenant = tenant_of(self.context["request"])
+        return None if tenant is None else {str(key)[:255] for key in ApiKey.objects.filter(tenant=tenant)}

@@ -142,7 +142,7 @@ class OperationView(APIView):
 
     @extend_schema(operation_id="operations_retrieve", tags=["operations"], responses=OperationSerializer)
     def get(self, request: Request, operation_id: UUID) -> Response:
-        return Response(OperationSerializer(_find(request, operation_id)).data)
+        return Response(OperationSerializer(_find(request, operation_id), context={"request": request}).data)
 
 
 class CancelOperationView(APIView):
@@ -163,7 +163,7 @@ class CancelOperationView(APIView):
         found = _find(request, operation_id)
         if Operation.objects.filter(id=found.id).cancel() == 0:
             raise Problem(status=409, code="finished", detail="It is over: there is nothing left to stop.")
-        return Response(OperationSerializer(_find(request, operation_id)).data)
+        return Response(OperationSerializer(_find(request, operation_id), context={"request": request}).data)
 
 
 def _find(request: Request, operation_id: UUID) -> Operation:
@@ -193,7 +193,7 @@ def _start(request: Request, kind: str, given: Mapping[str, Any], tenant: str | 
         by = actor_of(request).name
         operation = bulk_runs.start(kind, selection, tenant=tenant, requested_by=by)
         record_new(request, operation)
-    return Response(OperationSerializer(operation).data, status=202)
+    return Response(OperationSerializer(operation, context={"request": request}).data, status=202)
 
 
 def _stored(value: Any) -> Any:

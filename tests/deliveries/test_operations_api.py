@@ -263,6 +263,19 @@ def test_it_keeps_tenants_apart(post, recover, make_client, make_subscription, m
     assert len(acme.get("/operations").json()["results"]) == 1
 
 
+def test_it_tells_a_tenant_only_the_names_of_its_own_keys(post, recover, make_client, make_subscription):
+    acme = make_client(tenant="acme")
+    subscription = make_subscription(tenant="acme")
+    own = recover(subscription, acme).json()
+    foreign = recover(subscription).json()
+    assert own["requested_by"].startswith("of the tests (whk_")
+    assert foreign["requested_by"].startswith("of the tests (whk_")
+    by_id = {row["id"]: row["requested_by"] for row in acme.get("/operations").json()["results"]}
+    assert by_id == {own["id"]: own["requested_by"], foreign["id"]: ""}
+    assert acme.get(f"/operations/{foreign['id']}").json() == foreign | {"requested_by": ""}
+    assert post(f"/operations/{foreign['id']}/cancel", None, acme).json()["requested_by"] == ""
+
+
 def test_it_answers_404_for_an_unknown_operation(client_with_key, post, db):
     path = f"/operations/{uuid.uuid4()}"
     assert client_with_key.get(path, headers={"Request-Id": REQUEST_ID}).json() == NOT_FOUND
@@ -283,7 +296,7 @@ def test_it_wants_a_key_that_may_manage_and_one_that_may_read(post, recover, mak
 
 @pytest.mark.parametrize("count", [1, 20])
 def test_it_lists_operations_in_three_queries(
-    client_with_key, recover, make_subscription, django_assert_num_queries, count
+    client_with_key, make_client, recover, make_subscription, django_assert_num_queries, count
 ):
     subscription = make_subscription()
     for _ in range(count):
@@ -291,3 +304,7 @@ def test_it_lists_operations_in_three_queries(
     # The key, its last use, the operations.
     with django_assert_num_queries(3):
         assert len(client_with_key.get("/operations").json()["results"]) == count
+    of_the_tenant = make_client(tenant="")
+    # And the names of the tenant's keys.
+    with django_assert_num_queries(4):
+        assert len(of_the_tenant.get("/operations").json()["results"]) == count
