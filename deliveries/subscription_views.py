@@ -1,5 +1,6 @@
 """What becomes of a subscription's requests when somebody does something to the subscription."""
 
+import logging
 from uuid import UUID
 
 from django.db import transaction
@@ -8,13 +9,15 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
-from deliveries import envelopes, orphans, trials
+from deliveries import envelopes, orphans, sql, trials
 from deliveries.outcome import HINTS, ErrorClass
 from deliveries.serializers import NewTrialSerializer, TrialSerializer
 from subscriptions import api_audit, parsers, views
 from subscriptions.etags import IF_MATCH, STALE
 from subscriptions.examples import answered, asked
 from subscriptions.views import find_subscription, lock_subscription
+
+logger = logging.getLogger(__name__)
 
 TRIAL = {
     "webhook_id": "019ab3d0-7a52-7f41-b2c8-91e6a4d03c55",
@@ -50,7 +53,15 @@ class SubscriptionView(views.SubscriptionView):
             with api_audit.recording(request, "delete", subscription):
                 subscription.remove()
         # After the commit, and not under its lock: workers settle requests in the other order.
-        orphans.cancel(limit=orphans.CANCELED_AT_ONCE)
+        try:
+            orphans.cancel(limit=orphans.CANCELED_AT_ONCE)
+        except sql.AWAY:
+            # It is deleted all the same: the job of every minute cancels what is left.
+            logger.warning(
+                "a deleted subscription's requests are still to be canceled",
+                extra={"subscription_id": str(subscription_id)},
+                exc_info=True,
+            )
         return Response(status=204)
 
 

@@ -4,6 +4,7 @@ import uuid
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from django.db import connection
 
 from deliveries import operations, orphans, tasks
 from deliveries.models import DeliveryAttempt, WebhookRequest
@@ -59,6 +60,23 @@ def test_it_cancels_what_is_pending_and_keeps_what_is_settled(delete, make_subsc
     assert (pending.next_attempt_at, pending.lease_token) == (None, None)
     assert abs(pending.settled_at - datetime.now(UTC)) < timedelta(minutes=1)
     assert (delivered.status, other.status) == ("delivered", "pending")
+
+
+@pytest.mark.django_db(transaction=True)
+def test_it_is_deleted_though_the_database_fails_right_after(
+    delete, make_subscription, make_request, monkeypatch, caplog
+):
+    request = make_request(make_subscription())
+    dying = "SELECT pg_terminate_backend(pg_backend_pid()), %(limit)s::integer, %(reason)s::text"
+    with monkeypatch.context() as patched:
+        patched.setattr(orphans, "CANCEL", dying)
+        answer = delete(request.subscription)
+    connection.close()
+    assert answer.status_code == 204
+    assert "a deleted subscription's requests are still to be canceled" in caplog.messages
+    assert tasks.cancel_orphans() == 1
+    request.refresh_from_db()
+    assert (request.status, request.status_reason) == ("canceled", "The subscription was deleted.")
 
 
 def test_its_history_can_still_be_read(delete, make_subscription, make_request, client_with_key):
