@@ -139,7 +139,8 @@ class _Match:
         return self.unmet(operand, member, path, (*place, name))
 
     def _operator_unmet(self, name: str, operand: Any, value: Any, path: Path, place: Path) -> Unmet | None:
-        self._step(len(value) if isinstance(value, list) else 1)
+        # An operator looks at each item of a list, be it the value's or the operand's.
+        self._step(max(len(side) if isinstance(side, list) else 1 for side in (value, operand)))
         operator = OPERATORS[name]
         if value is not msgspec.UNSET and operator.is_met(value, operand):
             return None

@@ -270,6 +270,9 @@ def test_a_body_that_cannot_be_read_meets_no_condition():
         {"$or": [{"$in": str(number)} for number in range(99)]},
         {"$or": [{"a": number} for number in range(99)]},
         {"a": {"$or": list(range(99))}},
+        {"a": {"$in": [2] * 2700}},
+        {"a": {"$nin": ["1"] * 1300}},
+        {"a": {"$startsWith": ["b"] * 1300}},
     ],
 )
 @pytest.mark.parametrize("item", ["1", '{"a": "1"}'])
