@@ -30,7 +30,8 @@ def findings_of(event_type: str, payload: bytes, *, pointer: str = "") -> list[F
     if checked is None or checked.schema is None:
         return None
     document = filters.document(event_type=event_type, tenant="", payload=payload)
-    findings = checked.schema.findings(document["body"]) if "body" in document else [UNREADABLE]
+    is_read = "body" in document
+    findings = checked.schema.findings(document["body"], size=len(payload)) if is_read else [UNREADABLE]
     if findings and checked.is_enforced:
         raise PayloadRefused([finding | {"pointer": pointer + finding["pointer"]} for finding in findings])
     return findings or None

@@ -4,6 +4,7 @@ The only module that knows jsonschema-rs. Nothing is ever fetched, and no patter
 """
 
 import itertools
+import json
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,6 +17,9 @@ DIALECT = "https://json-schema.org/draft/2020-12/schema"
 # What is told of one payload, and of one finding.
 MAX_FINDINGS = 20
 MAX_DETAIL_LENGTH = 200
+
+# Bytes of a payload of which all findings are sought: a larger one may have so many that they fill the memory.
+MAX_SEARCHED_BYTES = 16_384
 
 # Without look-around and back-references, patterns are matched in time linear in the text.
 _PATTERNS = jsonschema_rs.RegexOptions(size_limit=1_000_000, dfa_size_limit=1_000_000)
@@ -36,14 +40,32 @@ class Schema:
     """A schema that is ready to check payloads."""
 
     validator: jsonschema_rs.Draft202012Validator
+    has_choices: bool
 
-    def findings(self, value: Any) -> list[Finding]:
-        """Return what is wrong with `value`: a pointer into it, the keyword that says so, and words."""
+    def findings(self, value: Any, *, size: int) -> list[Finding]:
+        """Return what is wrong with `value`: a pointer into it, the keyword that says so, and words.
+
+        Of a value with more than MAX_SEARCHED_BYTES of JSON, its `size`, that is the first finding alone.
+        """
         try:
+            if size > MAX_SEARCHED_BYTES:
+                return self._first_finding(value)
             return [_finding(error) for error in itertools.islice(self.validator.iter_errors(value), MAX_FINDINGS)]
         except (ValueError, RecursionError):
             detail = "The payload cannot be checked: it is nested too deeply, or has a number that is too large."
             return [{"pointer": "", "code": "unreadable", "detail": detail}]
+
+    def _first_finding(self, value: Any) -> list[Finding]:
+        if self.validator.is_valid(value):
+            return []
+        if self.has_choices:  # an error of anyOf holds all the errors of all its branches
+            detail = "The payload does not fit the schema, and is too large to say where."
+            return [{"pointer": "", "code": "schema", "detail": detail}]
+        try:
+            self.validator.validate(value)
+        except jsonschema_rs.ValidationError as error:
+            return [_finding(error)]
+        return []
 
 
 def compile_schema(value: Any) -> Schema:
@@ -63,7 +85,13 @@ def compile_schema(value: Any) -> Schema:
         raise InvalidSchema(_pointer(error), _shortened(error.message)) from None
     except (jsonschema_rs.ReferencingError, ValueError, RecursionError) as error:
         raise InvalidSchema("", _shortened(str(error))) from None
-    return Schema(validator=validator)
+    return Schema(validator=validator, has_choices=_has_choices(value))
+
+
+def _has_choices(schema: dict[str, Any]) -> bool:
+    """Say whether there may be an anyOf or oneOf in a schema; JSON Schema, which it may refer to, has some."""
+    text = json.dumps({name: member for name, member in schema.items() if name != "$schema"})
+    return any(word in text for word in ('"anyOf"', '"oneOf"', "json-schema.org"))
 
 
 def _finding(error: jsonschema_rs.ValidationError) -> Finding:
@@ -71,8 +99,14 @@ def _finding(error: jsonschema_rs.ValidationError) -> Finding:
 
 
 def _pointer(error: jsonschema_rs.ValidationError) -> str:
-    return pointer_of(tuple(str(step) for step in error.instance_path))
+    return _without_nul(pointer_of(tuple(str(step) for step in error.instance_path)))
+
+
+def _without_nul(text: str) -> str:
+    """Return a text that PostgreSQL can keep as JSON: with a NUL character as JSON escapes it."""
+    return text.replace("\0", r"\u0000")
 
 
 def _shortened(text: str) -> str:
+    text = _without_nul(text[: MAX_DETAIL_LENGTH + 1])
     return text if len(text) <= MAX_DETAIL_LENGTH else text[: MAX_DETAIL_LENGTH - 1] + "…"

@@ -69,6 +69,16 @@ def test_an_ingested_payload_is_checked(
     assert IdempotencyKey.objects.count() == (status == 202)
 
 
+def test_a_nul_character_in_a_payload_is_told_as_its_escape(publish, post_ingest, make_subscription, describe):
+    describe("warn", schema={"additionalProperties": {"type": "string"}})
+    body = ingest_body(make_subscription().id, body=r'{"a\u0000b": 1}')
+    assert post_ingest(body, signed_headers(body)).status == 202
+    assert publish(event(r'{"a\u0000b": 1}')).status_code == 202
+    found = [{"pointer": r"/a\u0000b", "code": "type", "detail": '1 is not of type "string"'}]
+    assert WebhookRequest.objects.get(event=None).findings == found
+    assert Event.objects.get().findings == found
+
+
 @pytest.mark.parametrize(
     ("validation", "status", "findings"), [("off", 202, None), ("warn", 202, [FINDING]), ("enforce", 422, None)]
 )

@@ -1,5 +1,6 @@
 """JSON Schema: what is one, what is wrong with a payload, and what it must never do."""
 
+import json
 import socket
 import time
 from decimal import Decimal
@@ -13,7 +14,7 @@ from subscriptions.schemas import InvalidSchema
 
 
 def findings(schema, value):
-    return schemas.compile_schema(schema).findings(value)
+    return schemas.compile_schema(schema).findings(value, size=0)
 
 
 INVOICE = {
@@ -66,6 +67,41 @@ def test_it_tells_so_many_findings_and_so_much_of_each():
     told = findings({"items": {"type": "integer"}}, ["x" * 1000] * 100)
     assert len(told) == 20
     assert {len(finding["detail"]) for finding in told} == {200}
+
+
+INTEGERS = {"type": "array", "items": {"type": "integer"}}
+FIRST = {"pointer": "/1", "code": "type", "detail": '"x" is not of type "integer"'}
+SOMEWHERE = {
+    "pointer": "",
+    "code": "schema",
+    "detail": "The payload does not fit the schema, and is too large to say where.",
+}
+
+
+@pytest.mark.parametrize(
+    ("schema", "found"),
+    [
+        (INTEGERS, FIRST),
+        ({"anyOf": [INTEGERS, {"type": "null"}]}, SOMEWHERE),
+        ({"oneOf": [INTEGERS]}, SOMEWHERE),
+        ({"$ref": "https://json-schema.org/draft/2020-12/schema"}, SOMEWHERE),
+    ],
+)
+def test_the_first_finding_of_a_large_payload_is_all_that_is_sought(schema, found):
+    compiled = schemas.compile_schema(schema)
+    value = [1, *["x"] * 100_000]
+    size = len(json.dumps(value))
+    started_at = time.process_time()
+    assert [compiled.findings(value, size=size) for _ in range(100)] == [[found]] * 100
+    assert time.process_time() - started_at < 10  # all of them together take a minute or more
+    assert compiled.findings({} if schema.get("$ref") else [1] * 100_000, size=size) == []
+
+
+def test_the_text_of_a_finding_has_no_nul_character():
+    [told] = findings({"additionalProperties": {"type": "string"}}, {"a\0b": 1})
+    assert told == {"pointer": r"/a\u0000b", "code": "type", "detail": '1 is not of type "string"'}
+    [told] = findings({"properties": {"b": {}}, "additionalProperties": False}, {"a\0b": 1})
+    assert r"'a\u0000b' was unexpected" in told["detail"]
 
 
 @pytest.mark.parametrize(
@@ -172,5 +208,5 @@ def test_no_json_makes_it_raise_anything_else(schema, value):
     except InvalidSchema as refused:
         words = str(refused)
     else:
-        words = "".join(finding["detail"] for finding in compiled.findings(value)) or "none"
+        words = "".join(finding["detail"] for finding in compiled.findings(value, size=0)) or "none"
     assert words
