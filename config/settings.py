@@ -207,6 +207,7 @@ AXES_VERBOSE = False
 
 DATABASES = {"default": env.db("DATABASE_URL", embedded.database_url(DATA_DIR))}
 DATABASES["default"] |= {
+    "ENGINE": "config.postgresql",
     "CONN_MAX_AGE": None,
     "CONN_HEALTH_CHECKS": True,
     "OPTIONS": {

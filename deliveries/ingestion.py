@@ -7,6 +7,7 @@ from threading import Event as Flag
 from threading import Lock
 
 import msgspec
+from django.db import DataError, IntegrityError
 
 from deliveries import envelopes, idempotency, payload_checks, queue, sql
 from deliveries.idempotency import Key
@@ -87,15 +88,28 @@ class _GroupCommit:
         with self._lock:
             group, self._waiting = self._waiting[:GROUP_SIZE], self._waiting[GROUP_SIZE:]
         try:
-            stored = sql.again_if_disconnected(lambda: _insert(group))
+            self._store(group)
+        except (DataError, IntegrityError):
+            # The database does not take one of them: that is no matter of the others.
             for row in group:
-                row.is_stored = row.id in stored
+                self._store_alone(row)
         except Exception as error:  # every thread of the group has to hear of it, and raises it
             for row in group:
                 row.error = error
         self._hand_on()
         for row in group:
             row.done.set()
+
+    def _store(self, group: list[_Row]) -> None:
+        stored = sql.again_if_disconnected(lambda: _insert(group))
+        for row in group:
+            row.is_stored = row.id in stored
+
+    def _store_alone(self, row: _Row) -> None:
+        try:
+            self._store([row])
+        except Exception as error:  # the thread that waits for this row raises it
+            row.error = error
 
     def _hand_on(self) -> None:
         with self._lock:

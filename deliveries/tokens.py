@@ -21,6 +21,10 @@ _TOKEN = re.compile(r"[!-~]{1,8192}")
 _ERROR_CODE = re.compile(r"[a-z0-9_]{1,50}")
 _UNAUTHORIZED = (400, 401)
 
+# An answer that is not the JSON that was asked for: other JSON, none, in another charset, or
+# nested without end.
+UNREADABLE = (msgspec.MsgspecError, ValueError, RecursionError)
+
 
 class _Grant(msgspec.Struct):
     """A token endpoint's answer (RFC 6749, 5.1); some servers write the number as text."""
@@ -73,7 +77,7 @@ def read(outcome: Outcome) -> Token | None:
     try:
         grant = msgspec.json.decode(outcome.response_body, type=_Grant)
         lasts = USUAL_SECONDS if grant.expires_in is None else float(grant.expires_in)
-    except (msgspec.MsgspecError, ValueError):
+    except UNREADABLE:
         return None
     if grant.token_type.lower() != "bearer" or not _TOKEN.fullmatch(grant.access_token):
         return None
@@ -118,6 +122,6 @@ def _reason(outcome: Outcome) -> str:
 def _error_code(outcome: Outcome) -> str | None:
     try:
         code = msgspec.json.decode(outcome.response_body, type=_Refusal).error
-    except msgspec.MsgspecError:
+    except UNREADABLE:
         return None
     return code if _ERROR_CODE.fullmatch(code) else None

@@ -65,7 +65,8 @@ assert not Group.objects.exists()  # the roles are the service's own
 @pytest.fixture
 def database():
     """The settings of a fresh database on the tests' server."""
-    values = {name: connection.settings_dict[name] for name in ("ENGINE", "USER", "PASSWORD", "HOST", "PORT")}
+    values = {name: connection.settings_dict[name] for name in ("USER", "PASSWORD", "HOST", "PORT")}
+    values["ENGINE"] = "django.db.backends.postgresql"  # as a project of its own would have it
     name = f"shop_{uuid.uuid4().hex}"
     server = {
         "host": values["HOST"],

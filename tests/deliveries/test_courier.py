@@ -28,7 +28,10 @@ NO_TOKEN = "No access token could be fetched from the token URL. "
 
 
 def answer(status: str, document: object, *lines: str) -> bytes:
-    body = json.dumps(document).encode()
+    return raw_answer(status, json.dumps(document).encode(), *lines)
+
+
+def raw_answer(status: str, body: bytes, *lines: str) -> bytes:
     return "\r\n".join([f"HTTP/1.1 {status}", *lines, f"Content-Length: {len(body)}", "", ""]).encode() + body
 
 
@@ -275,6 +278,21 @@ REFUSALS: dict[str, tuple[Behaviour, ErrorClass, str]] = {
     ),
     "gives a token with a line break": (
         hostile.answers(granted("a\r\nX-Injected: 1")),
+        ErrorClass.PROTOCOL,
+        "Its answer holds no Bearer token.",
+    ),
+    "refuses in another charset": (
+        hostile.answers(raw_answer("400 No", '{"error": "ung\u00fcltig"}'.encode("latin-1"))),
+        ErrorClass.HTTP_4XX,
+        "It answered 400. Check token_url, client_id, client_secret and scope.",
+    ),
+    "fails in depth": (
+        hostile.answers(raw_answer("500 Oh", b'{"a":' + b"[" * 60_000)),
+        ErrorClass.HTTP_5XX,
+        "It answered 500. Check token_url, client_id, client_secret and scope.",
+    ),
+    "grants in depth": (
+        hostile.answers(raw_answer("200 OK", b'{"a":' + b"[" * 60_000)),
         ErrorClass.PROTOCOL,
         "Its answer holds no Bearer token.",
     ),

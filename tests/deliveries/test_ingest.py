@@ -13,16 +13,16 @@ from itertools import chain
 import msgspec
 import pytest
 import redis
-from django.db import connection, connections
+from django.db import DataError, connection, connections
 from django.db.models.functions import Now
 from hypothesis import HealthCheck, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
-from deliveries import queue
+from deliveries import ingestion, queue
 from deliveries.envelopes import IngestEnvelope
 from deliveries.models import WebhookRequest
-from subscriptions.models import Subscription
+from subscriptions.models import Subscription, new_id
 from tests.conftest import SECRET, ingest_body, signature_of, signed_headers
 from tests.expected import REQUEST_ID, invalid, problem
 
@@ -553,3 +553,19 @@ def test_it_refuses_a_member_that_is_given_twice(post_ingest, make_subscription,
     answer = post_ingest(body)
     assert (answer.status, answer.json()["code"]) == (400, "duplicate_member")
     assert not WebhookRequest.objects.exists()
+
+
+@pytest.mark.django_db(transaction=True)
+def test_what_the_database_does_not_take_of_one_call_is_no_matter_of_those_that_share_its_commit(
+    make_subscription,
+):
+    subscription = make_subscription()
+    group_commit = ingestion._GroupCommit()
+    refused = ingestion._Row(new_id(), subscription.id, "invoice.paid", b"{}", '"no \\u0000 in jsonb"')
+    taken = ingestion._Row(new_id(), subscription.id, "invoice.paid", b"{}", None)
+    group_commit._waiting = [refused]
+    group_commit.store(taken)
+    assert taken.is_stored
+    assert isinstance(refused.error, DataError)
+    assert refused.done.is_set()
+    assert [row.id for row in WebhookRequest.objects.all()] == [taken.id]

@@ -1,6 +1,9 @@
 """Nothing accepted is lost with a PostgreSQL that goes away, comes back, hangs or is cut off."""
 
+import time
+
 import pytest
+import requests
 
 from tests.faults.proxy import Mode
 from tests.faults.receiver import Answer
@@ -82,15 +85,18 @@ def test_ingest_refuses_within_seconds_while_postgresql_says_nothing(site: Site,
         subscription_id = running.subscribe()
         running.accept(subscription_id, 2)
         for _ in range(size):
+            # Each thread of web has a connection of its own, and keeps it.
+            assert {_list_requests(site)[0] for _ in range(40)} == {200}
             with running.calls_may_be_repeated():
                 site.web_database_proxy.set(Mode.BLACKHOLE)
                 site.database_proxy.set(Mode.BLACKHOLE)
+                status, seconds = _list_requests(site)
                 calls = running.ingest(subscription_id, 2)
                 site.web_database_proxy.heal()
                 site.database_proxy.heal()
             running.heal()
-            assert [call.status for call in calls] == [503, 503]
-            assert max(call.seconds for call in calls) < ANSWER_SECONDS
+            assert [status, *(call.status for call in calls)] == [503, 503, 503]
+            assert max(seconds, *(call.seconds for call in calls)) < ANSWER_SECONDS
             running.accept(subscription_id)
 
 
@@ -111,3 +117,10 @@ def test_web_and_workers_come_back_when_postgresql_fails_over_without_a_word(sit
         assert {call.status for call in running.ingested} <= {202, 503}
         assert max(call.seconds for call in running.ingested) < ANSWER_SECONDS
         assert not site.processes.ended_by_themselves
+
+
+def _list_requests(site: Site) -> tuple[int, float]:
+    """Ask for a list, as whoever manages does; return the status and after how many seconds it came."""
+    started_at = time.monotonic()
+    answer = requests.get(f"http://127.0.0.1:{site.port}/requests?limit=1", timeout=30)
+    return answer.status_code, time.monotonic() - started_at
