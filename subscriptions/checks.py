@@ -108,6 +108,28 @@ def check_development_mode(**kwargs: Any) -> list[CheckMessage]:
     return [CheckWarning(message, hint=hint, id="subscriptions.W002")]
 
 
+@register()
+def check_proxy_count(**kwargs: Any) -> list[CheckMessage]:
+    """PROXY_COUNT counts proxies."""
+    if settings.PROXY_COUNT >= 0:
+        return []
+    hint = "Set it to the number of proxies in front that append to X-Forwarded-For; 0 if there is none."
+    return [Error("PROXY_COUNT is negative.", hint=hint, id="subscriptions.E008")]
+
+
+@register(deploy=True)
+def check_proxy(**kwargs: Any) -> list[CheckMessage]:
+    """Behind a proxy, callers are told apart."""
+    if not settings.SECURE_PROXY_SSL_HEADER or settings.PROXY_COUNT:
+        return []
+    message = (
+        "TRUST_FORWARDED_PROTO is on and PROXY_COUNT is 0: all callers have the proxy's address, "
+        "and anybody can lock everybody out of the admin."
+    )
+    hint = "Set PROXY_COUNT to the number of proxies in front that append to X-Forwarded-For."
+    return [CheckWarning(message, hint=hint, id="subscriptions.W004")]
+
+
 @register(deploy=True)
 def check_allowed_hosts(**kwargs: Any) -> list[CheckMessage]:
     """ALLOWED_HOSTS names hosts."""

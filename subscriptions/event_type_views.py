@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from django.db import transaction
+from django.db import IntegrityError, transaction
 from django.db.models import QuerySet
 from django.shortcuts import get_object_or_404
 from drf_spectacular.utils import OpenApiExample, OpenApiResponse, extend_schema
@@ -12,6 +12,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
+from subscriptions import api_audit
 from subscriptions.authentication import tenant_of
 from subscriptions.catalog import EventType
 from subscriptions.event_type_serializers import (
@@ -85,10 +86,11 @@ class EventTypeListView(ListAPIView[EventType]):
         is JSON Schema 2020-12 and refers to nothing outside itself.
         """
         _refuse_tenants(request)
-        serializer = EventTypeSerializer(data=request.data)
-        serializer.is_valid(raise_exception=True)
-        event_type = serializer.save()
-        event_type.refresh_from_db()
+        try:
+            event_type = _add(request)
+        except IntegrityError:
+            # Another call took the name after it was found to be free; now that is found, and refused.
+            event_type = _add(request)
         headers = {"Location": f"/event-types/{event_type.name}"}
         return Response(EventTypeSerializer(event_type).data, status=201, headers=headers)
 
@@ -118,8 +120,19 @@ class EventTypeView(APIView):
             event_type = get_object_or_404(EventType.objects.select_for_update(), name=name)
             serializer = ChangedEventTypeSerializer(event_type, data=data, partial=True)
             serializer.is_valid(raise_exception=True)
-            serializer.save()
+            with api_audit.recording(request, "change", event_type):
+                serializer.save()
         return Response(EventTypeSerializer(event_type).data)
+
+
+def _add(request: Request) -> EventType:
+    serializer = EventTypeSerializer(data=request.data)
+    serializer.is_valid(raise_exception=True)
+    with transaction.atomic():
+        event_type = serializer.save()
+        api_audit.record_new(request, event_type)
+    event_type.refresh_from_db()
+    return event_type
 
 
 def _refuse_tenants(request: Request) -> None:

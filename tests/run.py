@@ -48,6 +48,7 @@ PRODUCTION = {
     "ALLOWED_HOSTS": "hooks.example.com",
     "HOST": "127.0.0.1",
     "TRUST_FORWARDED_PROTO": "on",
+    "PROXY_COUNT": "1",
 }
 ENVIRONMENTS = {"deployment": PRODUCTION}
 

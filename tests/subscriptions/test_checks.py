@@ -161,6 +161,26 @@ def test_it_warns_of_every_host_being_allowed(settings, hosts, is_open):
 
 
 @pytest.mark.parametrize(
+    ("header", "proxies", "is_open"),
+    [
+        (("HTTP_X_FORWARDED_PROTO", "https"), 0, True),
+        (("HTTP_X_FORWARDED_PROTO", "https"), 1, False),
+        (None, 0, False),
+    ],
+)
+def test_it_warns_of_a_proxy_whose_address_all_callers_have(settings, header, proxies, is_open):
+    settings.SECURE_PROXY_SSL_HEADER, settings.PROXY_COUNT = header, proxies
+    findings = [finding.id for finding in run_checks(include_deployment_checks=True)]
+    assert ("subscriptions.W004" in findings) is is_open
+    assert run_checks() == []
+
+
+def test_it_refuses_a_negative_number_of_proxies(settings):
+    settings.PROXY_COUNT = -1
+    assert [finding.id for finding in run_checks()] == ["subscriptions.E008"]
+
+
+@pytest.mark.parametrize(
     ("limit", "is_wrong"),
     [("", False), ("500/second", False), ("10 per 5 minutes", False), ("fast", True), ("5", True)],
 )

@@ -1,9 +1,13 @@
 """GET, POST and PATCH /event-types: the catalog of what is published."""
 
+import contextlib
+import threading
+
 import pytest
-from django.db import connection
+from django.db import connection, transaction
 from django.test.utils import CaptureQueriesContext
 
+from subscriptions.audit import AuditEntry
 from subscriptions.catalog import EventType
 from tests.expected import REQUEST_ID, invalid, problem, rfc3339
 
@@ -111,6 +115,44 @@ def test_it_refuses_what_makes_no_sense(call, body, error):
 
 def test_a_text_that_only_looks_like_a_nul_is_taken(call):
     assert call("post", body={"name": "a", "example": r"a\u0000b"}).json()["example"] == r"a\u0000b"
+
+
+@pytest.mark.django_db(transaction=True)
+def test_of_two_calls_at_once_with_one_name_the_second_is_refused(call):
+    answers = []
+
+    def describe_too():
+        with contextlib.closing(connection):
+            answers.append(call("post", body={"name": "a"}))
+
+    late = threading.Thread(target=describe_too)
+    with transaction.atomic():
+        EventType.objects.create(name="a")
+        late.start()
+        _wait_until_it_waits_for_us(late)
+    late.join()
+    [answer] = answers
+    assert answer.status_code == 400
+    assert answer.json() == invalid(("/name", "unique", "There is an event type of this name."))
+
+
+def _wait_until_it_waits_for_us(thread):
+    waiting = "SELECT 1 FROM pg_locks WHERE NOT granted AND pg_backend_pid() = ANY (pg_blocking_pids(pid))"
+    with connection.cursor() as cursor:
+        while thread.is_alive() and not cursor.execute(waiting).fetchone():
+            continue
+
+
+def test_it_records_what_was_described_and_changed(call):
+    call("post", body={"name": "a", "description": "Paid."})
+    call("patch", "/a", {"description": "More."})
+    call("patch", "/a", {"description": "More."})
+    added, changed = AuditEntry.objects.filter(object_kind="event type").order_by("id")
+    [event_type] = EventType.objects.all()
+    assert [added.object_id, changed.object_id] == [str(event_type.pk)] * 2
+    assert (added.action, added.after["name"], added.after["description"]) == ("add", "a", "Paid.")
+    assert (changed.action, changed.before["description"]) == ("change", "Paid.")
+    assert changed.after["description"] == "More."
 
 
 def test_it_changes_the_fields_given(call):
