@@ -7,6 +7,9 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat,
 
 MAX_LENGTH = 65_536
 
+# To load an RSA key is to test its primes: seconds for 8,192 bits, which fit in, and minutes for a huge one.
+MAX_KEY_LENGTH = 8_192
+
 
 class RefusedCertificate(ValueError):
     """A certificate or key that cannot be used; the text says why, for the one who gave it."""
@@ -20,16 +23,28 @@ def check_certificates(pem: str) -> None:
 def check_pair(certificate: str, private_key: str) -> None:
     """Raise RefusedCertificate unless the key is that of the first certificate, in PEM without a password."""
     first = _load_certificates(certificate)[0]
-    try:
-        key = load_pem_private_key(private_key.encode(), password=None)
-    except (ValueError, TypeError, UnsupportedAlgorithm):
-        raise RefusedCertificate("The private key is not a PEM key without a password.") from None
-    if _bytes_of(key.public_key()) != _bytes_of(first.public_key()):
+    if _bytes_of(_load_key(private_key)) != _bytes_of(_public_key(first)):
         raise RefusedCertificate("The private key is not that of the certificate.")
 
 
 def _bytes_of(key: PublicKeyTypes) -> bytes:
     return key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+
+
+def _load_key(pem: str) -> PublicKeyTypes:
+    if len(pem) > MAX_KEY_LENGTH:
+        raise RefusedCertificate(f"The private key has at most {MAX_KEY_LENGTH} characters.")
+    try:
+        return load_pem_private_key(pem.encode(), password=None).public_key()
+    except (ValueError, TypeError, UnsupportedAlgorithm):
+        raise RefusedCertificate("The private key is not a PEM key without a password.") from None
+
+
+def _public_key(certificate: x509.Certificate) -> PublicKeyTypes:
+    try:
+        return certificate.public_key()
+    except (ValueError, TypeError, UnsupportedAlgorithm):
+        raise RefusedCertificate("The certificate has a public key that is not understood.") from None
 
 
 def _load_certificates(pem: str) -> list[x509.Certificate]:
