@@ -1,5 +1,7 @@
 """The operator's pages for what was asked for and what came of it: to read, and to replay."""
 
+from typing import cast
+
 from django.contrib import admin, messages
 from django.db.models import Q, QuerySet
 from django.http import HttpRequest, HttpResponse
@@ -118,7 +120,8 @@ class WebhookRequestAdmin(ReplayAdmin):
     )
 
     def get_queryset(self, request: HttpRequest) -> QuerySet:
-        return super().get_queryset(request).select_related("subscription")
+        requests = cast(WebhookRequestQuerySet, super().get_queryset(request))
+        return requests.select_related("subscription").with_standing()
 
     def matching(self, term: str) -> Q:
         known_id = parse_id(term)

@@ -167,6 +167,21 @@ def test_it_lists_requests_newest_first(operator, make_subscription, make_reques
     assert f"{rows[0].next_attempt_at:%Y-%m-%d %H:%M:%S}" in content
 
 
+def test_it_asks_no_more_for_many_ordered_requests_than_for_two(operator, make_subscription, make_request):
+    def count_queries() -> int:
+        with CaptureQueriesContext(connection) as captured:
+            assert "pending, held: ordered" in operator.get(REQUESTS).content.decode()
+        return len(captured)
+
+    subscription = make_subscription(ordered=True)
+    for _ in range(2):
+        make_request(subscription)
+    few = count_queries()
+    for _ in range(20):
+        make_request(subscription)
+    assert count_queries() == few
+
+
 def test_it_finds_requests_by_exact_ids_event_type_or_target_url(
     operator, make_subscription, make_request, make_event
 ):
