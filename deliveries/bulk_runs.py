@@ -18,8 +18,9 @@ from itertools import chain
 from typing import Any
 from uuid import UUID
 
+import psycopg.errors
 from django.conf import settings
-from django.db import transaction
+from django.db import connection, transaction
 from django.db.models import Count, F
 from django.db.models.functions import Now
 
@@ -37,6 +38,11 @@ WAIT_SECONDS = 1.0
 
 # Subscriptions looked at by one batch.
 MOST_PARTS = 200
+
+# Counting is given up after this: it holds the operation's row, and there is no sign of life of
+# the maintenance meanwhile (see STALE_AFTER in deliveries/readiness.py).
+COUNT_TIMEOUT_MS = 15_000
+TOO_SLOW = "Counting the requests took too long. Narrow the filters."
 
 # What is not said otherwise is brought back if it never arrived, and nobody decided so.
 USUAL_STATUSES = ("failed", "skipped")
@@ -136,8 +142,11 @@ def _advance(operation: Operation) -> None:
                 _begin(operation)
             else:
                 _run_batch(operation)
-    except sql.AWAY:
-        raise
+    except sql.AWAY as error:
+        is_counting = operation.status == Operation.Status.PENDING
+        if not (is_counting and isinstance(error.__cause__, psycopg.errors.QueryCanceled)):
+            raise
+        operation.end(Operation.Status.FAILED, TOO_SLOW)
     except Exception:
         # The others are not to wait for one that can never be done.
         logger.exception("an operation failed", extra={"operation_id": str(operation.id)})
@@ -147,6 +156,8 @@ def _advance(operation: Operation) -> None:
 def _begin(operation: Operation) -> None:
     """Count what is selected, and by that find out the subscriptions it is for."""
     requests = selected(operation.selection, operation.created_at)
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT set_config('statement_timeout', %s, true)", [str(COUNT_TIMEOUT_MS)])
     counts = list(requests.order_by().values_list("subscription_id").annotate(Count("id")))
     OperationPart.objects.bulk_create(
         [OperationPart(operation=operation, subscription_id=subscription_id) for subscription_id, _ in counts],

@@ -105,6 +105,18 @@ def test_it_brings_back_each_request_once_though_it_fails_again(start, make_subs
     assert request.status == "failed"
 
 
+def test_it_gives_up_on_a_count_that_takes_too_long(start, monkeypatch):
+    operation = start(event_type="invoice.paid")
+    monkeypatch.setattr(bulk_runs, "COUNT_TIMEOUT_MS", 50)
+    with psycopg.connect(**connection.get_connection_params() | {"cursor_factory": None}) as other:
+        other.execute("LOCK TABLE webhook_requests IN ACCESS EXCLUSIVE MODE")
+        step()
+        other.rollback()
+    assert state(operation) == ("failed", None, 0)
+    assert operation.status_reason == "Counting the requests took too long. Narrow the filters."
+    assert step() is None
+
+
 def test_it_leaves_out_what_settles_after_it_was_asked_for(start, make_subscription, make_request, settle):
     request = make_request(make_subscription())
     operation = start(event_type="invoice.paid")
