@@ -14,6 +14,7 @@ from deliveries.bulk import Operation
 from deliveries.models import Heartbeat, IdempotencyKey, WebhookRequest, WebhookRequestQuerySet
 from subscriptions import audit
 from subscriptions.audit import Actor, AuditEntry
+from subscriptions.ids import CLOCK_SLACK_MS, lowest_id_at
 from subscriptions.lists import within
 from subscriptions.models import Subscription
 from subscriptions.problems import Problem
@@ -149,6 +150,7 @@ WHERE id IN (
     SELECT id
     FROM events
     WHERE published_at <= %(until)s
+        AND id <= %(last_id)s
         AND NOT EXISTS (SELECT FROM webhook_requests AS r WHERE r.event_id = events.id)
     ORDER BY id
     LIMIT %(limit)s
@@ -178,8 +180,10 @@ def purge(
         purged += len(rows)
         progress(purged)
     if set(statuses) == set(SETTLED_STATUSES):
-        while sql.run(PURGE_EVENTS, parameters):
-            continue
+        # Ids sort by the time they were made, so that the walk ends where the young begin.
+        events = parameters | {"last_id": lowest_id_at(until, slack_ms=CLOCK_SLACK_MS)}
+        while sql.run(PURGE_EVENTS, events):
+            progress(purged)
         orphans.purge(until=until)
         Subscription.objects.forget_previous_secrets()
         Operation.objects.filter(finished_at__lte=until).delete()

@@ -2,13 +2,16 @@
 
 import io
 from datetime import UTC, datetime, timedelta
+from uuid import UUID, uuid4
 
 import pytest
 from django.core.management import CommandError, call_command
+from django.db import connection
 
 from deliveries import operations
 from deliveries.models import DeliveryAttempt, Event, Operation, OperationPart, WebhookRequest
 from subscriptions.audit import AuditEntry
+from subscriptions.ids import lowest_id_at
 
 SETTLED = ("delivered", "failed", "canceled", "skipped")
 
@@ -110,7 +113,8 @@ def test_it_deletes_an_event_with_the_last_of_its_requests(make_subscription, se
     long_ago = datetime.now(UTC) - timedelta(days=40)
 
     def publish(*statuses: str, published_at: datetime = long_ago) -> Event:
-        event = Event.objects.create(event_type="a", payload=b"{}", published_at=published_at)
+        row_id = UUID(int=lowest_id_at(published_at).int | uuid4().int >> 70)
+        event = Event.objects.create(id=row_id, event_type="a", payload=b"{}", published_at=published_at)
         for status in statuses:
             request = WebhookRequest.objects.create(
                 subscription=make_subscription(), event=event, event_type="a", received_at=published_at
@@ -125,6 +129,25 @@ def test_it_deletes_an_event_with_the_last_of_its_requests(make_subscription, se
     assert purge() == "Purged 3 requests.\n"
     assert set(Event.objects.all()) == kept
     assert WebhookRequest.objects.get().status == "pending"
+
+
+def test_it_shows_signs_of_life_while_it_deletes_events(db, monkeypatch):
+    monkeypatch.setattr(operations, "PURGE_BATCH", 2)
+    for _ in range(5):
+        Event.objects.create(event_type="a", payload=b"{}")
+    told = []
+    assert operations.purge(older_than_days=0, progress=told.append) == 0
+    assert told == [0, 0, 0]
+    assert not Event.objects.exists()
+
+
+def test_it_looks_at_no_event_younger_than_it_deletes(db):
+    now = datetime.now(UTC)
+    parameters = {"until": now, "last_id": lowest_id_at(now), "limit": 1_000}
+    with connection.cursor() as cursor:
+        cursor.execute("EXPLAIN " + operations.PURGE_EVENTS, parameters)
+        plan = "\n".join(line for (line,) in cursor.fetchall())
+    assert f"Index Cond: (id <= '{lowest_id_at(now)}'::uuid)" in plan
 
 
 def test_it_deletes_finished_operations_by_age(db):
