@@ -13,6 +13,7 @@ from rest_framework import serializers
 from subscriptions import secrets
 from subscriptions.api_key_admin import ApiKeyAdmin as ApiKeyAdmin
 from subscriptions.audited_admin import AuditedAdmin, perform
+from subscriptions.credentials import UNREADABLE
 from subscriptions.event_type_admin import EventTypeAdmin as EventTypeAdmin
 from subscriptions.event_types import MAX_LENGTH
 from subscriptions.fields import AuthField, CertificatesField, FilterField, HeadersField
@@ -214,7 +215,8 @@ class SubscriptionAdmin(AuditedAdmin):
 
     @admin.display(description="secret headers")
     def shown_secret_headers(self, subscription: Subscription) -> str:
-        return ", ".join(subscription.secret_header_names) or "none"
+        names = subscription.secret_header_names
+        return UNREADABLE if names is None else ", ".join(names) or "none"
 
     @admin.display(description="auth")
     def shown_auth(self, subscription: Subscription) -> str:

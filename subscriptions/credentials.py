@@ -11,7 +11,9 @@ from django.db.models.functions import Now
 from django.utils import timezone
 
 from subscriptions import secrets, signing
-from subscriptions.secrets import Purpose
+from subscriptions.secrets import Purpose, UnreadableSecret
+
+UNREADABLE = "unreadable"
 
 
 class Credentials(models.Model):
@@ -67,11 +69,14 @@ class Credentials(models.Model):
         self.__dict__.pop("is_rotating", None)
 
     @property
-    def secret_header_names(self) -> list[str]:
-        """The names of the headers whose values are never shown."""
+    def secret_header_names(self) -> list[str] | None:
+        """The names of the headers whose values are never shown; None if no key in SECRET_KEYS opens them."""
         if self.secret_headers is None:
             return []
-        stored = secrets.decrypt(bytes(self.secret_headers), row_id=self.pk, purpose=Purpose.HEADERS)
+        try:
+            stored = secrets.decrypt(bytes(self.secret_headers), row_id=self.pk, purpose=Purpose.HEADERS)
+        except UnreadableSecret:
+            return None  # one such row must not take the others in a list with it
         return sorted(json.loads(stored))
 
     def set_secret_headers(self, headers: Mapping[str, str]) -> None:
@@ -80,10 +85,13 @@ class Credentials(models.Model):
 
     @property
     def auth_type(self) -> str | None:
-        """How calls authenticate to the receiver, without what they do it with."""
+        """How calls authenticate to the receiver, without what they do it with, if it can be read."""
         if self.auth is None:
             return None
-        stored = secrets.decrypt(bytes(self.auth), row_id=self.pk, purpose=Purpose.AUTH)
+        try:
+            stored = secrets.decrypt(bytes(self.auth), row_id=self.pk, purpose=Purpose.AUTH)
+        except UnreadableSecret:
+            return UNREADABLE
         return str(json.loads(stored)["type"])
 
     def set_auth(self, auth: Mapping[str, Any] | None) -> None:

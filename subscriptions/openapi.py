@@ -9,6 +9,7 @@ from drf_spectacular.openapi import AutoSchema
 
 from subscriptions import event_types, problems
 from subscriptions.auth import Auth
+from subscriptions.credentials import UNREADABLE
 
 PROBLEM: dict[str, Any] = {
     "type": "object",
@@ -77,7 +78,7 @@ class AuthFieldSchema(OpenApiSerializerFieldExtension):  # type: ignore[no-untyp
         types = [kind["properties"]["type"]["enum"][0] for kind in kinds.values()]
         if direction == "request":
             return {"oneOf": list(kinds.values())}
-        shown = {"type": {"type": "string", "enum": types}}
+        shown = {"type": {"type": "string", "enum": [*types, UNREADABLE]}}
         return {"type": "object", "properties": shown, "required": ["type"]}
 
 

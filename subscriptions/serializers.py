@@ -61,7 +61,10 @@ class SubscriptionSerializer(StrictFieldsMixin, serializers.ModelSerializer[Subs
         required=False, write_only=True, help_text="Extra headers whose values are never shown; {} removes them."
     )
     secret_header_names = serializers.ListField(
-        child=serializers.CharField(), read_only=True, help_text="The names of the secret headers."
+        child=serializers.CharField(),
+        read_only=True,
+        allow_null=True,
+        help_text="The names of the secret headers; null if no key in `SECRET_KEYS` opens them.",
     )
     auth = AuthField(
         required=False,

@@ -1,14 +1,18 @@
 """The fields with rules of their own: metadata, filter, headers, secret headers, auth, certificates."""
 
+import base64
 import json
+import os
 
 import pytest
+from django.urls import reverse
 
 from subscriptions import auth, secrets
 from subscriptions.models import Subscription
 from subscriptions.secrets import Purpose
 from tests.certificates import make_authority
 from tests.expected import REQUEST_ID, invalid
+from tests.staff import operator_client
 
 NEW = {"target_url": "https://example.com/hook"}
 
@@ -106,6 +110,18 @@ def test_it_names_secret_headers_and_never_tells_their_values(create, client_wit
     shown = client_with_key.get("/subscriptions").content + answer.content
     assert b"itself" not in shown
     assert b"also-secret" not in shown
+
+
+def test_it_shows_what_no_key_opens_as_unreadable_and_everything_else_as_ever(create, client_with_key, settings):
+    create(description="sealed", secret_headers={"X-Token": "t"}, auth={"type": "bearer", "token": "t"})
+    settings.SECRET_KEYS = [base64.b64encode(os.urandom(32)).decode()]
+    create(description="other", secret_headers={"X-Other": "o"})
+    other, sealed = client_with_key.get("/subscriptions").json()["results"]
+    assert (other["secret_header_names"], other["auth"]) == (["X-Other"], None)
+    assert (sealed["secret_header_names"], sealed["auth"]) == (None, {"type": "unreadable"})
+    page = operator_client().get(reverse("admin:subscriptions_subscription_change", args=(sealed["id"],)))
+    assert page.status_code == 200
+    assert page.content.decode().count("unreadable") == 2
 
 
 def test_it_changes_secret_headers_as_a_whole_and_removes_them_with_an_empty_object(create, change):
