@@ -225,7 +225,8 @@ def test_a_name_that_changes_its_answer_leads_nowhere_else(monkeypatch: pytest.M
         assert outcome(transport, url).is_success
         names.zone["a.example"] = [PRIVATE]
         errors = errors_until(transport, url, ErrorClass.BLOCKED_ADDRESS)
-        assert set(errors) <= {None, ErrorClass.BLOCKED_ADDRESS}
+        # A call may meet the closing of the connection before it.
+        assert set(errors) <= {None, ErrorClass.RESET, ErrorClass.BLOCKED_ADDRESS}
         assert outcome(transport, url).error == ErrorClass.BLOCKED_ADDRESS
         names.zone["a.example"] = [PUBLIC]
         assert errors_until(transport, url, None)[-1] is None

@@ -80,8 +80,6 @@ def filters_of(_history, db):
         ({"status": "failed"}, "requests_by_outcome"),
         ({"status": "canceled"}, "requests_by_outcome"),
         ({"status": "skipped"}, "requests_by_outcome"),
-        ({"event_type": "event.type3"}, "webhook_requests_pkey"),
-        ({"event_type": "rare.event"}, "webhook_requests_pkey"),
         ({"error": "timeout"}, "requests_by_error"),
         (SINCE, "webhook_requests_pkey"),
         (UNTIL, "webhook_requests_pkey"),
@@ -104,6 +102,7 @@ VALUES = {"tenant": "small", "status": "pending", "event_type": "rare.event", "e
 PAIRS = [(one, other) for place, one in enumerate(NAMES) for other in NAMES[place + 1 :]]
 
 
-@pytest.mark.parametrize("names", [("status",), *PAIRS, NAMES], ids="+".join)
+# No index is for event types alone: which of them is walked depends on the statistics.
+@pytest.mark.parametrize("names", [("status",), ("event_type",), *PAIRS, NAMES], ids="+".join)
 def test_it_never_reads_the_whole_table(filters_of, names):
     assert indexes_of(plan_of(**filters_of({name: VALUES.get(name, "some") for name in names})))

@@ -113,7 +113,9 @@ def test_it_reads_a_page_of_a_tenants_subscriptions_from_the_index_of_tenants(no
     "query", ["", "kind=replay", "status=done", "status=failed", "kind=recover&status=failed"]
 )
 def test_it_reads_a_page_of_operations_from_an_index(nodes_read, query, tenant):
-    indexes = indexes_of(nodes_read(f"/operations?{query}", "operations", tenant))
+    # No index finds the few of all that failed: they are met on the way.
+    is_free = tenant is not None or "status=failed" not in query
+    indexes = indexes_of(nodes_read(f"/operations?{query}", "operations", tenant, is_free=is_free))
     assert len(indexes) == 1
     assert indexes <= {"operations_pkey", "operations_by_tenant"}
 
