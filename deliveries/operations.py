@@ -145,8 +145,7 @@ RETURNING event_id
 
 # An event goes with the last of its requests, or by its own age if nobody took it.
 PURGE_EVENTS = """
-DELETE FROM events
-WHERE id IN (
+WITH old AS MATERIALIZED (
     SELECT id
     FROM events
     WHERE published_at <= %(until)s
@@ -156,6 +155,7 @@ WHERE id IN (
     LIMIT %(limit)s
     FOR UPDATE SKIP LOCKED
 )
+DELETE FROM events WHERE id IN (SELECT id FROM old)
 RETURNING id
 """
 

@@ -36,7 +36,7 @@ def test_it_lists_the_keys_newest_first():
         f"{acme}  a               publish      acme         expires 2126-01-02 03:04  never",
         f"{billing}  billing system  read,manage  all tenants  valid                     2026-11-24 08:05",
     ]
-    assert text.split("_")[2] not in "".join(lines)
+    assert text.split("_", 2)[2] not in "".join(lines)
 
 
 def test_it_leaves_out_what_can_no_longer_be_used_unless_asked():
