@@ -316,6 +316,7 @@ SPECTACULAR_SETTINGS = {
         "subscriptions.openapi.document_strictness",
         "subscriptions.openapi.document_event_types",
         "subscriptions.openapi.document_anything",
+        "deliveries.introduction.introduce",
     ],
     "ENUM_NAME_OVERRIDES": {
         "SubscriptionStatusEnum": "subscriptions.models.Subscription.Status",

@@ -60,6 +60,18 @@ RECOVERING: dict[str, Any] = {
     "started_at": None,
     "finished_at": None,
 }
+RUNNING = RECOVERING | {
+    "status": "running",
+    "total": 1204,
+    "done": 700,
+    "started_at": "2026-11-24T09:12:44.314159Z",
+}
+CANCELED = RUNNING | {"status": "canceled", "finished_at": "2026-11-24T09:12:51.577215Z"}
+REPLAYING = RECOVERING | {
+    "kind": "replay",
+    "tenant": "acme",
+    "selection": {"tenant": "acme", "status": ["failed"], "error": "timeout"},
+}
 
 STARTED = {
     200: OpenApiResponse(CountSerializer, description="`dry_run`: how many requests it would bring back."),
@@ -111,7 +123,12 @@ class OperationListView(ListAPIView[Operation]):
         exact = {name: filters[name] for name in ("kind", "status") if name in filters}
         return Operation.objects.for_tenant(tenant_of(self.request)).filter(**exact)
 
-    @extend_schema(operation_id="operations_list", tags=["operations"], parameters=[OperationFilterSerializer])
+    @extend_schema(
+        operation_id="operations_list",
+        tags=["operations"],
+        parameters=[OperationFilterSerializer],
+        examples=[answered(RECOVERING)],
+    )
     def get(self, request: Request, *args: Any, **kwargs: Any) -> Response:
         """List recovers and bulk replays, newest first."""
         return self.list(request, *args, **kwargs)
@@ -120,7 +137,7 @@ class OperationListView(ListAPIView[Operation]):
         operation_id="operations_create",
         tags=["operations"],
         request=NewOperationSerializer,
-        examples=[asked(REPLAY), answered(COUNTED)],
+        examples=[asked(REPLAY), answered(COUNTED), answered(REPLAYING, status=202)],
         responses=STARTED,
     )
     def post(self, request: Request) -> Response:
@@ -140,7 +157,12 @@ class OperationListView(ListAPIView[Operation]):
 class OperationView(APIView):
     """One recover or bulk replay, and how far it has come."""
 
-    @extend_schema(operation_id="operations_retrieve", tags=["operations"], responses=OperationSerializer)
+    @extend_schema(
+        operation_id="operations_retrieve",
+        tags=["operations"],
+        responses=OperationSerializer,
+        examples=[answered(RUNNING)],
+    )
     def get(self, request: Request, operation_id: UUID) -> Response:
         return Response(OperationSerializer(_find(request, operation_id), context={"request": request}).data)
 
@@ -152,6 +174,7 @@ class CancelOperationView(APIView):
         operation_id="operations_cancel",
         tags=["operations"],
         request=NothingSerializer,
+        examples=[answered(CANCELED)],
         responses={
             200: OpenApiResponse(OperationSerializer, description="It is stopped."),
             404: OpenApiResponse(description="There is no such operation."),

@@ -82,10 +82,10 @@ class TestView(APIView):
         as a delivery. Nothing of it is stored, retried or counted by the circuit, and a subscription that is
         paused or disabled can be tested too. At most 20 a minute for each subscription.
         """
-        subscription = find_subscription(request, subscription_id)
         headers = request.headers
         body = parsers.read_body(request.stream, headers.get("Content-Length", ""))
         if body:
             parsers.check_headers(headers.get("Content-Type", ""), headers.get("Content-Encoding", ""))
         given = envelopes.read_trial(body)
+        subscription = find_subscription(request, subscription_id)
         return Response(TrialSerializer(trials.run(subscription, given.event_type, bytes(given.body))).data)

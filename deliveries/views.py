@@ -11,7 +11,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
-from deliveries import idempotency, ingestion, readiness
+from deliveries import examples, idempotency, ingestion, readiness
 from deliveries.models import DeliveryAttempt, WebhookRequest
 from deliveries.serializers import (
     AcceptedSerializer,
@@ -22,7 +22,7 @@ from deliveries.serializers import (
 )
 from subscriptions import parsers
 from subscriptions.authentication import tenant_of
-from subscriptions.examples import asked
+from subscriptions.examples import answered, asked
 from subscriptions.views import find_subscription
 
 INGEST_EXAMPLE = {
@@ -45,6 +45,7 @@ class ReadyView(APIView):
         operation_id="ready",
         tags=["health"],
         responses={200: ReadinessSerializer, 503: ReadinessSerializer},
+        examples=[answered(examples.READY)],
     )
     def get(self, request: Request) -> Response:
         found = readiness.check()
@@ -61,7 +62,10 @@ class IngestView(APIView):
         operation_id="ingest",
         tags=["ingest"],
         request=IngestSerializer,
-        examples=[asked(INGEST_EXAMPLE)],
+        examples=[
+            asked(INGEST_EXAMPLE),
+            answered({"request_id": examples.REQUEST["request_id"]}, status=202),
+        ],
         parameters=[
             OpenApiParameter(
                 ingestion.SIGNATURE_HEADER,
@@ -104,7 +108,12 @@ class IngestView(APIView):
 class RequestStatusView(APIView):
     """Where a request stands, with its whole attempt log, oldest first."""
 
-    @extend_schema(operation_id="status_request", tags=["status"], responses=RequestStatusSerializer)
+    @extend_schema(
+        operation_id="status_request",
+        tags=["status"],
+        responses=RequestStatusSerializer,
+        examples=[answered(examples.REQUEST_STATUS)],
+    )
     def get(self, request: Request, request_id: UUID) -> Response:
         attempts = DeliveryAttempt.objects.order_by("attempt_number")
         queryset = (
@@ -130,6 +139,7 @@ class SubscriptionStatusView(APIView):
             )
         ],
         responses=SubscriptionStatusSerializer,
+        examples=[answered(examples.SUBSCRIPTION_STATUS)],
     )
     def get(self, request: Request, subscription_id: UUID) -> Response:
         limit = _limit(request)

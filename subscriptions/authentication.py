@@ -47,9 +47,13 @@ class HasScope(BasePermission):
         key = request.auth
         if not isinstance(key, ApiKey):
             return bool(settings.DEBUG)
-        method = "GET" if request.method in ("HEAD", "OPTIONS") else request.method
-        scopes = self.default_scopes | getattr(view, "scopes", {})
-        return key.has_scope(scopes.get(method, ApiKey.Scope.MANAGE))
+        return key.has_scope(self.scope_of(view, request.method or ""))
+
+    @classmethod
+    def scope_of(cls, view: "APIView", method: str) -> str:
+        """Return the scope that a view wants for a method."""
+        scopes = cls.default_scopes | getattr(view, "scopes", {})
+        return str(scopes.get("GET" if method in ("HEAD", "OPTIONS") else method, ApiKey.Scope.MANAGE))
 
 
 def tenant_of(request: Request) -> str | None:

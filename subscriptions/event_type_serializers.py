@@ -4,7 +4,6 @@ from typing import Any
 
 from django.core.exceptions import ValidationError as InvalidValue
 from rest_framework import serializers
-from rest_framework.validators import UniqueValidator
 
 from subscriptions.catalog import EventType, check_example, validate_schema
 from subscriptions.event_types import MAX_LENGTH
@@ -44,15 +43,8 @@ class EventTypeSerializer(StrictFieldsMixin, serializers.ModelSerializer[EventTy
             "updated_at",
         )
         read_only_fields: tuple[str, ...] = ("created_at", "updated_at")
-        extra_kwargs = {
-            "name": {
-                "max_length": MAX_LENGTH,
-                "validators": [
-                    validate_event_type,
-                    UniqueValidator(EventType.objects.all(), "There is an event type of this name."),
-                ],
-            }
-        }
+        # That a name is free is found when it is stored: until then another call may take it.
+        extra_kwargs = {"name": {"max_length": MAX_LENGTH, "validators": [validate_event_type]}}
 
     def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
         """Refuse an example that does not fit the schema, whichever of them is new."""

@@ -20,7 +20,8 @@ from subscriptions.event_type_serializers import (
     EventTypeFilterSerializer,
     EventTypeSerializer,
 )
-from subscriptions.lists import NewestFirst
+from subscriptions.lists import NewestFirst, location_of
+from subscriptions.problems import Problem
 
 EXAMPLE = {
     "name": "invoice.paid",
@@ -39,12 +40,15 @@ EXAMPLE = {
 }
 STORED_EXAMPLE = EXAMPLE | {"created_at": "2026-11-24T12:00:00Z", "updated_at": "2026-11-24T12:00:00Z"}
 
+NAME_TAKEN = "There is an event type of this name. Change that one with PATCH."
+
 REFUSALS = {
     400: OpenApiResponse(description="A field is not known or not valid: a schema that is none, for instance."),
     401: OpenApiResponse(description="There is no API key, or it is unknown, expired or revoked."),
     403: OpenApiResponse(description="The API key does not have the scope, or is a tenant's and would write."),
 }
 MISSING = {404: OpenApiResponse(description="There is no such event type.")}
+TAKEN = {409: OpenApiResponse(description=NAME_TAKEN)}
 
 
 @extend_schema(tags=["event types"])
@@ -63,6 +67,7 @@ class EventTypeListView(ListAPIView[EventType]):
     @extend_schema(
         operation_id="event_types_list",
         parameters=[EventTypeFilterSerializer],
+        examples=[OpenApiExample("As it is stored", STORED_EXAMPLE, response_only=True)],
         responses={200: EventTypeSerializer(many=True), **REFUSALS},
     )
     def get(self, request: Request, *args: Any, **kwargs: Any) -> Response:
@@ -76,7 +81,7 @@ class EventTypeListView(ListAPIView[EventType]):
             OpenApiExample("Payloads have to fit", EXAMPLE, request_only=True),
             OpenApiExample("As it is stored", STORED_EXAMPLE, response_only=True, status_codes=["201"]),
         ],
-        responses={201: EventTypeSerializer, **REFUSALS},
+        responses={201: EventTypeSerializer, **REFUSALS, **TAKEN},
     )
     def post(self, request: Request) -> Response:
         """Describe an event type.
@@ -86,12 +91,16 @@ class EventTypeListView(ListAPIView[EventType]):
         is JSON Schema 2020-12 and refers to nothing outside itself.
         """
         _refuse_tenants(request)
+        serializer = EventTypeSerializer(data=request.data)
+        serializer.is_valid(raise_exception=True)
         try:
-            event_type = _add(request)
+            with transaction.atomic():
+                event_type = serializer.save()
+                api_audit.record_new(request, event_type)
         except IntegrityError:
-            # Another call took the name after it was found to be free; now that is found, and refused.
-            event_type = _add(request)
-        headers = {"Location": f"/event-types/{event_type.name}"}
+            raise Problem(status=409, code="event_type_exists", detail=NAME_TAKEN) from None
+        event_type.refresh_from_db()
+        headers = {"Location": location_of(request, event_type.name)}
         return Response(EventTypeSerializer(event_type).data, status=201, headers=headers)
 
 
@@ -100,7 +109,9 @@ class EventTypeView(APIView):
     """One event type."""
 
     @extend_schema(
-        operation_id="event_types_retrieve", responses={200: EventTypeSerializer, 401: REFUSALS[401], **MISSING}
+        operation_id="event_types_retrieve",
+        examples=[OpenApiExample("As it is stored", STORED_EXAMPLE, response_only=True)],
+        responses={200: EventTypeSerializer, 401: REFUSALS[401], **MISSING},
     )
     def get(self, request: Request, name: str) -> Response:
         """Return an event type."""
@@ -109,7 +120,10 @@ class EventTypeView(APIView):
     @extend_schema(
         operation_id="event_types_change",
         request=ChangedEventTypeSerializer,
-        examples=[OpenApiExample("Deprecate it", {"deprecated": True}, request_only=True)],
+        examples=[
+            OpenApiExample("Deprecate it", {"deprecated": True}, request_only=True),
+            OpenApiExample("As it is stored", STORED_EXAMPLE | {"deprecated": True}, response_only=True),
+        ],
         responses={200: EventTypeSerializer, **REFUSALS, **MISSING},
     )
     def patch(self, request: Request, name: str) -> Response:
@@ -123,16 +137,6 @@ class EventTypeView(APIView):
             with api_audit.recording(request, "change", event_type):
                 serializer.save()
         return Response(EventTypeSerializer(event_type).data)
-
-
-def _add(request: Request) -> EventType:
-    serializer = EventTypeSerializer(data=request.data)
-    serializer.is_valid(raise_exception=True)
-    with transaction.atomic():
-        event_type = serializer.save()
-        api_audit.record_new(request, event_type)
-    event_type.refresh_from_db()
-    return event_type
 
 
 def _refuse_tenants(request: Request) -> None:

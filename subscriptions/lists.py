@@ -8,10 +8,12 @@ from typing import Any
 import psycopg.errors
 from django.db import OperationalError, connection, transaction
 from django.db.models import Q
+from django.utils.encoding import escape_uri_path
 from rest_framework import serializers
 from rest_framework.exceptions import NotFound, ValidationError
 from rest_framework.pagination import CursorPagination
 from rest_framework.request import Request
+from rest_framework.views import APIView
 
 from subscriptions.ids import CLOCK_SLACK_MS, lowest_id_at
 from subscriptions.problems import Problem
@@ -50,13 +52,21 @@ class FilterSerializer(serializers.Serializer[Any]):
 
 
 class NewestFirst(CursorPagination):
-    """Pages of 50, at most 250, by id: ids sort by the time they were made. No total."""
+    """Pages of 50, at most 250, by id: ids sort by the time they were made. No total.
+
+    Each is read within TIMEOUT_MS, whatever the filters: those that no index is for walk the ids.
+    """
 
     ordering = "-id"
     page_size = DEFAULT_LIMIT
     page_size_query_param = "limit"
     max_page_size = MAX_LIMIT
     invalid_cursor_message = "This cursor is not one of ours."
+
+    def paginate_queryset(self, queryset: Any, request: Request, view: APIView | None = None) -> list[Any] | None:
+        """Read a page; raise Problem (422) if that takes too long."""
+        with bounded():
+            return super().paginate_queryset(queryset, request, view)
 
     def decode_cursor(self, request: Request) -> Any:
         """Read where the page begins; raise ValidationError (400) for what is no cursor."""
@@ -80,6 +90,11 @@ def within(field: str, since: datetime | None, until: datetime | None) -> Q:
     if until is not None:
         condition &= Q(**{f"{field}__lt": until}, id__lt=lowest_id_at(until, slack_ms=CLOCK_SLACK_MS))
     return condition
+
+
+def location_of(request: Request, member: object) -> str:
+    """Return the path of what was added to the list that `request` posted to, under its prefix if it has one."""
+    return f"{escape_uri_path(request.path)}/{member}"
 
 
 @contextlib.contextmanager

@@ -9,6 +9,7 @@ from drf_spectacular.openapi import AutoSchema
 
 from subscriptions import event_types, problems
 from subscriptions.auth import Auth
+from subscriptions.authentication import HasScope
 from subscriptions.credentials import UNREADABLE
 
 PROBLEM: dict[str, Any] = {
@@ -51,9 +52,21 @@ WITH_KEY = {
     "403": "The key lacks the scope.",
     "429": "The API key called too often; try again after Retry-After.",
 }
+WITH_PAGES = {"422": "It took too long and was given up: ask for less."}
 WITH_ID = {"404": "There is no such thing, or it is another tenant's."}
 
 RETRY_AFTER = {"Retry-After": {"required": True, "schema": {"type": "integer"}, "description": "Seconds to wait."}}
+RATE_LIMIT = {
+    "RateLimit-Policy": {
+        "schema": {"type": "string", "examples": ['"default";q=500;w=1']},
+        "description": "How many calls (`q`) the key has in how many seconds (`w`).",
+    },
+    "RateLimit": {
+        "schema": {"type": "string", "examples": ['"default";r=0;t=1']},
+        "description": "How many are left (`r`), and in how many seconds there are more (`t`).",
+    },
+}
+HEADERS = {"429": RETRY_AFTER | RATE_LIMIT, "503": RETRY_AFTER}
 
 
 class BearerScheme(OpenApiAuthenticationExtension):  # type: ignore[no-untyped-call]
@@ -83,11 +96,17 @@ class AuthFieldSchema(OpenApiSerializerFieldExtension):  # type: ignore[no-untyp
 
 
 class Schema(AutoSchema):
-    """Describes an operation by its view's docstring, whose first sentence is the summary."""
+    """Describes an operation by its view's docstring, whose first sentence is the summary, and by its scope."""
 
     def get_summary(self) -> str:
         given = super().get_summary()
         return given or " ".join(self.get_description().split("\n\n")[0].split()).partition(". ")[0].rstrip(".")
+
+    def get_description(self) -> str:  # type: ignore[override]
+        given: str = super().get_description()
+        if HasScope not in self.view.permission_classes:
+            return given
+        return f"{given}\n\nThe API key needs the scope `{HasScope.scope_of(self.view, self.method)}`."
 
 
 def document_problems(result: dict[str, Any], **kwargs: Any) -> dict[str, Any]:
@@ -100,8 +119,8 @@ def document_problems(result: dict[str, Any], **kwargs: Any) -> dict[str, Any]:
         for status, answer in answers.items():
             if status >= "400" and "content" not in answer:
                 answer["content"] = {problems.CONTENT_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}}
-            if status in ("429", "503") and problems.CONTENT_TYPE in answer["content"]:
-                answer["headers"] = RETRY_AFTER
+            if status in HEADERS and problems.CONTENT_TYPE in answer["content"]:
+                answer["headers"] = HEADERS[status]
         operation["responses"] = dict(sorted(answers.items()))
     return result
 
@@ -154,7 +173,8 @@ def _refusals(path: str, method: str, operation: dict[str, Any]) -> dict[str, st
     found: dict[str, str] = {}
     if path == "/health":
         return found
-    parameters = {parameter["in"] for parameter in operation.get("parameters", [])}
+    places = {parameter["name"]: parameter["in"] for parameter in operation.get("parameters", [])}
+    parameters = set(places.values())
     has_body = method in ("post", "patch")  # also where it has to be empty
     if has_body or "query" in parameters:
         found |= WITH_INPUT
@@ -164,4 +184,6 @@ def _refusals(path: str, method: str, operation: dict[str, Any]) -> dict[str, st
         found |= WITH_KEY
     if "path" in parameters:
         found |= WITH_ID
+    if "cursor" in places:
+        found |= WITH_PAGES
     return found | ALWAYS

@@ -6,6 +6,8 @@ from collections.abc import Iterator
 
 import pytest
 
+from subscriptions import rate_limits
+from subscriptions.models import ApiKey
 from tests.documents import blocks, follow, free_ports, newcomers_service, with_ports
 from tests.service import BASE_DIR
 
@@ -155,3 +157,31 @@ def test_an_error_points_to_every_mistake(answers):
     problem = last_json(answers["Read an error"])
     assert problem["request_id"] == "my-call-1"
     assert [error["pointer"] for error in problem["errors"]] == ["/target_url", "/timeout_seconds"]
+
+
+@pytest.mark.processes
+def test_a_call_within_the_limits_is_answered(answers):
+    assert answers["Keep within the limits"] == "200"
+
+
+def test_a_call_too_many_is_answered_as_shown(make_client, settings, monkeypatch):
+    [shown] = blocks(PAGE, "http")
+    head, _, body = shown.partition("\n\n")
+    status, *lines = head.splitlines()
+    headers = dict(line.split(": ", 1) for line in lines)
+
+    settings.API_RATE_LIMIT = "1000/minute"
+    monkeypatch.setattr(rate_limits, "_away_until", 0.0)
+    client = make_client()
+    key = ApiKey.objects.get()
+    limiter, limit = rate_limits._limiter(settings.REDIS_URL), rate_limits.parse(settings.API_RATE_LIMIT)
+    assert limiter.hit(limit, str(key.id), cost=1000)
+    answer = client.get("/subscriptions", headers={"Request-Id": headers["Request-Id"]})
+
+    assert status == f"HTTP/1.1 {answer.status_code} {answer.reason_phrase}"
+    assert answer.json() == json.loads(body)
+    wait = answer["Retry-After"]
+    assert {name: answer[name] for name in headers} == headers | {
+        "Retry-After": wait,
+        "RateLimit": headers["RateLimit"].replace(f"t={headers['Retry-After']}", f"t={wait}"),
+    }

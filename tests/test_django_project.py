@@ -57,6 +57,16 @@ answer = Client().post(
     "/webhooks/events", {"event_type": "order.placed", "body": {"order": 4}, "tenant": "acme"}, "application/json"
 )
 assert answer.status_code == 202, answer.content
+made = [
+    Client().post(f"/webhooks/{path}", body, "application/json")
+    for path, body in (
+        ("subscriptions", {"target_url": sys.argv[1], "tenant": "b"}),
+        ("event-types", {"name": "a.b"}),
+    )
+]
+assert made[0]["Location"] == f"/webhooks/subscriptions/{made[0].json()['id']}", made[0]["Location"]
+assert made[1]["Location"] == "/webhooks/event-types/a.b", made[1]["Location"]
+assert [Client().get(each["Location"]).status_code for each in made] == [200, 200]
 assert Client().get("/webhooks/events?tenant=nobody").json()["results"] == []
 assert not Group.objects.exists()  # the roles are the service's own
 """

@@ -2,8 +2,13 @@
 
 import re
 
+import jsonschema_rs
 import pytest
 from django.test import Client
+
+from subscriptions import secrets
+from tests.conftest import ingest_body
+from tests.wsgi import call
 
 # What an operation answers besides its own, by what it takes: anything, a body or a query, a body, an id, a key.
 AWAY = {"503"}
@@ -48,12 +53,12 @@ AROUND = {
     ("post", "/requests/{request_id}/replay"): {"202", "409"} | KEY | BODY | ID | AWAY,
     ("post", "/requests/{request_id}/cancel"): {"200", "409"} | KEY | BODY | ID | AWAY,
     ("post", "/subscriptions/{subscription_id}/recover"): {"200", "202", "409", "422"} | KEY | BODY | ID | AWAY,
-    ("get", "/operations"): {"200"} | KEY | INPUT | AWAY,
+    ("get", "/operations"): {"200"} | LIST,
     ("post", "/operations"): {"200", "202", "404", "422"} | KEY | BODY | AWAY,
     ("get", "/operations/{operation_id}"): {"200"} | KEY | ID | AWAY,
     ("post", "/operations/{operation_id}/cancel"): {"200", "409"} | KEY | BODY | ID | AWAY,
-    ("get", "/event-types"): {"200"} | KEY | INPUT | AWAY,
-    ("post", "/event-types"): {"201"} | KEY | BODY | AWAY,
+    ("get", "/event-types"): {"200"} | LIST,
+    ("post", "/event-types"): {"201", "409"} | KEY | BODY | AWAY,
     ("get", "/event-types/{name}"): {"200"} | KEY | ID | AWAY,
     ("patch", "/event-types/{name}"): {"200"} | KEY | BODY | ID | AWAY,
 }
@@ -111,6 +116,50 @@ def test_it_gives_an_example_of_every_body_that_people_write(schema):
     }
     assert bodies
     assert [name for name, content in bodies.items() if not content.get("examples")] == []
+
+
+def test_it_gives_an_example_of_every_answer_that_fits_its_description(schema):
+    answers = {
+        f"{method} {path} {status}": content
+        for path, found in schema["paths"].items()
+        for method, operation in found.items()
+        for status, answer in operation["responses"].items()
+        for content in [answer.get("content", {}).get("application/json")]
+        if status < "300" and content
+    }
+    bare = [name for name, content in answers.items() if not content.get("examples")]
+    assert bare == []
+    for name, content in answers.items():
+        validator = jsonschema_rs.Draft202012Validator(content["schema"] | {"components": schema["components"]})
+        for example in content.get("examples", {}).values():
+            errors = [error.message for error in validator.iter_errors(example["value"])]
+            assert (name, errors) == (name, [])
+
+
+def test_it_says_what_each_group_of_operations_is_for(schema):
+    used = {tag for found in schema["paths"].values() for operation in found.values() for tag in operation["tags"]}
+    described = {tag["name"]: tag["description"] for tag in schema["tags"]}
+    assert set(described) == used | {"deliveries"}
+    assert all(described.values())
+
+
+@pytest.mark.parametrize("secret", [secrets.make(), "a secret"])
+def test_it_shows_how_an_ingest_call_is_signed(schema, make_subscription, secret):
+    [code] = re.findall(r"^```python\n(.*?)^```$", schema["info"]["description"], re.M | re.S)
+    shown = {}
+    exec(code, shown)
+    body = ingest_body(make_subscription(secret=secret).id)
+    headers = {"Content-Type": "application/json", "X-Webhook-Signature": shown["sign"](secret, body)}
+    assert call("POST", "/ingest", body, headers).status == 202
+
+
+def test_it_says_what_a_receiver_gets(schema, make_subscription, make_request, receiver, deliver):
+    make_request(make_subscription(receiver.url))
+    deliver()
+    [arrival] = receiver.arrivals
+    described = {each["name"].lower() for each in schema["webhooks"]["delivery"]["post"]["parameters"]}
+    of_http = {"host", "accept", "content-type", "content-length"}
+    assert {name.lower() for name in arrival.headers} == described | of_http
 
 
 def test_it_says_where_if_match_is_taken_and_an_etag_given(schema):

@@ -4,6 +4,7 @@ from datetime import timedelta
 
 import pytest
 import redis
+from django.db import connection
 from django.db.models.functions import Now
 
 from deliveries import queue, tasks
@@ -53,8 +54,35 @@ def test_it_tells_that_redis_does_not_answer(client, alive, monkeypatch):
     away = redis.Redis(port=1, socket_connect_timeout=0.25, retry=None)
     monkeypatch.setattr(queue, "_connection", away)
     answer = client.get("/ready")
-    assert (answer.status_code, answer.json()["redis"]) == (503, "does not answer")
     away.close()
+    assert answer.status_code == 503
+    assert answer.json() == {
+        "database": "ok",
+        "redis": "does not answer",
+        "workers": "ok",
+        "maintenance": "ok",
+        "scheduler": "ok",
+        "oldest_due_seconds": None,
+    }
+
+
+@pytest.mark.django_db(transaction=True)
+def test_it_tells_that_the_database_does_not_answer(client, monkeypatch):
+    with monkeypatch.context() as away:
+        connection.close()
+        away.setitem(connection.settings_dict, "HOST", "127.0.0.1")
+        away.setitem(connection.settings_dict, "PORT", 1)
+        answer = client.get("/ready")
+    unknown = "unknown: the database does not answer"
+    assert answer.status_code == 503
+    assert answer.json() == {
+        "database": "does not answer",
+        "redis": "ok",
+        "workers": unknown,
+        "maintenance": unknown,
+        "scheduler": unknown,
+        "oldest_due_seconds": None,
+    }
 
 
 def test_it_tells_the_age_of_the_oldest_request_that_could_be_tried(

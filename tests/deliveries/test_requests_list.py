@@ -1,25 +1,17 @@
-"""GET /requests: whole rows, filters, pages, tenants, scopes, a pinned number of queries, a limit of time."""
+"""GET /requests: whole rows, filters, pages, tenants, scopes, a pinned number of queries."""
 
 import uuid
 from datetime import UTC, datetime, timedelta
 
-import psycopg
 import pytest
-from django.db import connection
 
 from deliveries.models import Event, WebhookRequest
-from subscriptions import lists
 from subscriptions.ids import lowest_id_at
 from tests.expected import REQUEST_ID, invalid, problem, rfc3339
 
 NOON = datetime(2026, 11, 24, 12, tzinfo=UTC)
 
 NO_SCOPE = problem(403, "permission_denied", "This API key does not have the scope for this.")
-TOO_SLOW = problem(
-    422,
-    "too_slow",
-    "This took too long and was given up. Ask for less: one subscription, or a shorter time.",
-)
 
 
 @pytest.fixture
@@ -348,14 +340,3 @@ def test_it_takes_as_many_queries_for_many_as_for_one(
     with django_assert_num_queries(7) as captured:
         assert len(get().json()["results"]) == count
     assert not any('"payload"' in query["sql"] or '"secret"' in query["sql"] for query in captured)
-
-
-def test_it_gives_up_on_a_list_that_takes_too_long(get, monkeypatch):
-    monkeypatch.setattr(lists, "TIMEOUT_MS", 50)
-    with psycopg.connect(**connection.get_connection_params() | {"cursor_factory": None}) as other:
-        other.execute("LOCK TABLE webhook_requests IN ACCESS EXCLUSIVE MODE")
-        answer = get(status="pending")
-        other.rollback()
-    assert answer.json() == TOO_SLOW
-    assert answer.status_code == 422
-    assert get(status="pending").status_code == 200

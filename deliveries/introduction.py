@@ -1,0 +1,134 @@
+"""What /docs says before and beside its operations: how to begin, to sign, to filter; what a receiver gets."""
+
+from typing import Any
+
+from deliveries import idempotency, retry
+from deliveries.ingestion import SIGNATURE_HEADER
+
+TEXT = f"""
+Accepts signed events and delivers them, signed, to the endpoints that subscribed to them.
+
+## From nothing to a delivery
+
+1. Make an API key with `manage.py create_api_key --name shop --scope publish --scope read --scope manage`, and
+   send it as `Authorization: Bearer whk_…`. In local development calls without a key are taken too. A key that
+   is bound to a tenant sees nothing of the others. Each operation below names the scope that it needs.
+2. `POST /subscriptions` with a `target_url`. The answer holds the secret that deliveries are signed with: this
+   once.
+3. `POST /events` publishes an event to every subscription of its tenant that takes it, and names the webhook
+   request that each of them gets. `POST /events/preview` says who would get it, and why the others would not.
+4. `GET /status/request/{{request_id}}` tells what came of it, with every attempt. It is tried again by the
+   subscription's `retry_schedule`; after the last attempt it is `failed`.
+5. `POST /requests/{{request_id}}/replay` delivers one again, `POST /subscriptions/{{subscription_id}}/recover`
+   whatever failed or was skipped since a time, and `POST /operations` whatever fits the filters of `GET
+   /requests`. Both run in the background: `GET /operations/{{operation_id}}` tells how far they are.
+6. `POST /subscriptions/{{subscription_id}}/rotate-secret` gives it a new secret; for the overlap both count.
+
+## Which events a subscription gets
+
+Those of its `event_types`: names (`invoice.paid`), wildcards below a segment (`invoice.*`) or `*`; none means
+all. Of these, with a `filter`, the ones that meet all its conditions on `body`, `event_type` and `tenant`:
+
+```json
+{{"body": {{"status": "paid", "total": {{"$gte": 100}}, "email": {{"$endsWith": "@example.com"}}}}}}
+```
+
+A plain value has to be equal, or an item of an array. Operators are `$eq`, `$neq`, `$gt`, `$gte`, `$lt`, `$lte`,
+`$in`, `$nin`, `$startsWith`, `$endsWith`, `$exist` (`true` or `false`), and around conditions `$and`, `$or`
+(lists) and `$not`. A member that is missing meets `{{"$exist": false}}` and no other comparison.
+
+## Sign a call to /ingest
+
+`POST /ingest` is for one subscription alone, and takes a signature under its secret instead of an API key. The
+key of a secret that begins with `whsec_` is what the base64 after that decodes to, of any other its UTF-8 bytes.
+The signature is over the raw bytes of the body, as they are sent:
+
+```python
+import base64, hashlib, hmac
+
+def sign(secret: str, body: bytes) -> str:
+    \"""Return the value of {SIGNATURE_HEADER}.\"""
+    text = secret.removeprefix("whsec_")
+    key = secret.encode() if text == secret else base64.b64decode(text)
+    return "sha256=" + hmac.new(key, body, hashlib.sha256).hexdigest()
+```
+
+How a receiver verifies what it gets: see the webhook `delivery`.
+
+## Repeat a call safely
+
+`/ingest`, `/events` and `/events/batch` take an `{idempotency.HEADER}`: the same one within 24 hours gets the
+first answer again, with `{idempotency.REPLAYED_HEADER}: true`, and stores nothing; with another body it is
+refused with 422.
+
+## Lists
+
+They are newest first, 50 at a time (`limit`, at most 250). `next` is the URL of the next page, null on the last.
+
+## Errors
+
+All are `application/problem+json` (RFC 9457). `code` is stable and for machines; for bad input `errors` points
+to each mistake. A `Request-Id` that you send comes back, and is in the service's logs. Unknown fields and
+parameters are refused, and nothing is converted: `"5"` is no number. 429 and 503 say in `Retry-After` how many
+seconds to wait.
+"""
+
+TAGS = {
+    "subscriptions": "Who wants which events, where and how.",
+    "events": "Publish to every subscription that takes an event, and see what came of it.",
+    "ingest": "An event for one subscription, signed with its secret.",
+    "requests": "Webhook requests: one payload for one subscription. Look, replay, cancel.",
+    "status": "Where a request stands, with its attempts.",
+    "operations": "Deliver very many requests again, in the background.",
+    "event types": "What event types mean, and what their payloads have to look like.",
+    "health": "Whether the service lives, and whether all its parts are well.",
+}
+
+HEADERS = {
+    "User-Agent": "The product and its version.",
+    "webhook-id": "The request's id: the same on every try, so that repeats can be discarded.",
+    "webhook-timestamp": "Unix seconds of this attempt. Refuse one that is more than five minutes off.",
+    "webhook-signature": "Standard Webhooks: `v1,` and the base64 HMAC-SHA256 of `webhook-id`, a dot, "
+    "`webhook-timestamp`, a dot and the raw body. During a rotation one per key, newest first, separated by a "
+    "space: one that matches is enough.",
+    "X-Webhook-Signature": "`sha256=` and the hex HMAC-SHA256 of the raw body, as for an ingest call.",
+    "X-Webhook-Event": "The event type.",
+    "X-Webhook-Attempt": "The number of this attempt, from 1.",
+}
+
+ANSWERS = {
+    "2XX": "Delivered.",
+    "410": "The subscription is disabled, and its pending requests stop.",
+    "429": "Not again before `Retry-After`, at most 10 hours, and never earlier than the schedule.",
+    "503": "As 429.",
+    "default": f"A failure, 3XX too: it is tried again. With the header `{retry.CONTROL_HEADER}: disable` the "
+    f"subscription is disabled, with `{retry.CONTROL_HEADER}: abort-message` this request alone is given up.",
+}
+
+DELIVERY = {
+    "operationId": "delivery",
+    "summary": "What a receiver gets",
+    "description": "A `POST` to the subscription's `target_url`, with the payload's bytes exactly as they were "
+    "sent to the service, on every try. The key of both signatures is the secret's, as for an ingest call. "
+    "Compare in constant time, over the raw body. The subscription's own `headers`, `secret_headers` and `auth` "
+    "come along.",
+    "tags": ["deliveries"],
+    "parameters": [
+        {"in": "header", "name": name, "required": True, "schema": {"type": "string"}, "description": meaning}
+        for name, meaning in HEADERS.items()
+    ],
+    "requestBody": {
+        "required": True,
+        "content": {"application/json": {"schema": {}, "examples": {"Payload": {"value": {"invoice": 4711}}}}},
+    },
+    "responses": {status: {"description": meaning} for status, meaning in ANSWERS.items()},
+}
+
+
+def introduce(result: dict[str, Any], **kwargs: Any) -> dict[str, Any]:
+    """Add the introduction, the tags and the webhook; drf-spectacular's postprocessing hook."""
+    result["info"]["description"] = TEXT.strip()
+    tags = TAGS | {"deliveries": "What the service sends to receivers."}
+    result["tags"] = [{"name": name, "description": meaning} for name, meaning in tags.items()]
+    result["webhooks"] = {"delivery": {"post": DELIVERY}}
+    return result
