@@ -119,10 +119,9 @@ def read_checked() -> Mapping[str, CheckedType]:
     generation = schema_cache.generation()
     try:
         types = _read_types(schema_cache.known())
-    except BaseException:
-        schema_cache.give_up()
-        raise
-    schema_cache.put(types, generation=generation)
+        schema_cache.put(types, generation=generation)
+    finally:
+        schema_cache.end_reading()
     return types
 
 

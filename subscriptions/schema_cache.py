@@ -36,9 +36,10 @@ _lock = Lock()
 
 
 def fresh() -> Mapping[str, CheckedType] | None:
-    """Return the types that are checked, by name; None if the caller has to read them, and `put` them.
+    """Return the types that are checked, by name; None if the caller has to read them.
 
-    While one thread reads again, the others go on with what there is.
+    It has to `put` them then, and in any case to `end_reading`: while one thread reads again, the
+    others go on with what there is.
     """
     global _is_being_read
     read_at = _read_at
@@ -63,15 +64,14 @@ def generation() -> int:
 
 def put(types: Mapping[str, CheckedType], *, generation: int) -> None:
     """Keep types that were read after `generation`, unless they were forgotten since."""
-    global _types, _read_at, _is_being_read
+    global _types, _read_at
     with _lock:
-        _is_being_read = False
         if generation == _generation:
             _types, _read_at = types, time.monotonic()
 
 
-def give_up() -> None:
-    """Let somebody else read: it did not work."""
+def end_reading() -> None:
+    """Let somebody else read again, whether it worked or not."""
     global _is_being_read
     with _lock:
         _is_being_read = False

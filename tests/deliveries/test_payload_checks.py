@@ -216,7 +216,7 @@ def test_while_one_reads_the_others_go_on_with_what_there_is(monkeypatch):
     monkeypatch.setattr(schema_cache, "SECONDS", -1)
     assert schema_cache.fresh() is None  # this caller has to read
     assert schema_cache.fresh() is types
-    schema_cache.give_up()
+    schema_cache.end_reading()
     assert schema_cache.fresh() is None
 
 
@@ -225,7 +225,7 @@ def test_what_was_read_before_a_change_is_not_kept():
     schema_cache.clear()
     schema_cache.put({}, generation=generation)
     assert schema_cache.fresh() is None
-    schema_cache.give_up()
+    schema_cache.end_reading()
 
 
 def test_a_stored_schema_that_cannot_be_used_hinders_nobody(publish, describe, caplog):

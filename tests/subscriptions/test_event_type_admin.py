@@ -44,7 +44,7 @@ def test_it_changes_one_but_not_its_name_and_the_process_forgets_its_schema():
     event_type.refresh_from_db()
     assert (event_type.name, event_type.validation, event_type.schema) == ("a", "off", None)
     assert schema_cache.fresh() is None
-    schema_cache.give_up()
+    schema_cache.end_reading()
 
 
 @pytest.mark.parametrize(
