@@ -164,7 +164,7 @@ class OperationView(APIView):
         examples=[answered(RUNNING)],
     )
     def get(self, request: Request, operation_id: UUID) -> Response:
-        return Response(OperationSerializer(_find(request, operation_id), context={"request": request}).data)
+        return _answer(request, _find(request, operation_id))
 
 
 class CancelOperationView(APIView):
@@ -186,7 +186,11 @@ class CancelOperationView(APIView):
         found = _find(request, operation_id)
         if Operation.objects.filter(id=found.id).cancel() == 0:
             raise Problem(status=409, code="finished", detail="It is over: there is nothing left to stop.")
-        return Response(OperationSerializer(_find(request, operation_id), context={"request": request}).data)
+        return _answer(request, _find(request, operation_id))
+
+
+def _answer(request: Request, operation: Operation, *, status: int = 200) -> Response:
+    return Response(OperationSerializer(operation, context={"request": request}).data, status=status)
 
 
 def _find(request: Request, operation_id: UUID) -> Operation:
@@ -216,7 +220,7 @@ def _start(request: Request, kind: str, given: Mapping[str, Any], tenant: str | 
         by = actor_of(request).name
         operation = bulk_runs.start(kind, selection, tenant=tenant, requested_by=by)
         record_new(request, operation)
-    return Response(OperationSerializer(operation, context={"request": request}).data, status=202)
+    return _answer(request, operation, status=202)
 
 
 def _stored(value: Any) -> Any:
