@@ -15,6 +15,12 @@ from subscriptions.models import Subscription
 from subscriptions.read_only_admin import NOTHING, ReadOnlyAdmin, link, parse_id, preformatted, shown_time
 from subscriptions.visible import visible
 
+TOO_MANY_TO_CANCEL = (
+    f"Nothing was canceled: more than {REPLAY_LIMIT} of these are pending. Narrow the list by its filters, or "
+    "select page by page. To have a subscription's requests wait, pause or disable it; deleting it, over the API, "
+    "cancels all of them."
+)
+
 
 @admin.register(Event)
 class EventAdmin(PayloadAdmin):
@@ -142,7 +148,7 @@ class WebhookRequestAdmin(ReplayAdmin):
         pending = queryset.filter(status=WebhookRequest.Status.PENDING).order_by("id")
         ids = list(pending.values_list("id", flat=True)[: REPLAY_LIMIT + 1])
         if not ids or len(ids) > REPLAY_LIMIT:
-            refusal = f"More than {REPLAY_LIMIT} requests are selected." if ids else "None of these is pending."
+            refusal = TOO_MANY_TO_CANCEL if ids else "None of these is pending."
             self.message_user(request, refusal, messages.ERROR)
             return None
         if "confirmed" not in request.POST:

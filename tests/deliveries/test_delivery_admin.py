@@ -631,6 +631,21 @@ def test_it_cancels_pending_requests_once_that_is_confirmed(
     assert messages_of(cancel(operator, pending, confirmed="yes")) == ["None of these is pending."]
 
 
+def test_it_cancels_no_more_than_500_at_once_and_says_what_to_do_instead(operator, make_subscription):
+    subscription = make_subscription()
+    rows = WebhookRequest.objects.bulk_create(
+        WebhookRequest(subscription=subscription, event_type="invoice.paid", payload=b"1") for _ in range(501)
+    )
+    response = cancel(operator, rows[0], select_across="1", confirmed="yes")
+    [message] = messages_of(response)
+    assert message == (
+        "Nothing was canceled: more than 500 of these are pending. Narrow the list by its filters, or select page "
+        "by page. To have a subscription's requests wait, pause or disable it; deleting it, over the API, cancels "
+        "all of them."
+    )
+    assert WebhookRequest.objects.filter(status="pending").count() == 501
+
+
 # Attempts and events
 
 
