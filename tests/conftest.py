@@ -18,7 +18,7 @@ from rest_framework.test import APIClient
 from deliveries import queue
 from deliveries.dispatcher import Dispatcher
 from deliveries.models import WebhookRequest
-from subscriptions import cache, schema_cache, signing
+from subscriptions import cache, rate_limits, schema_cache, signing
 from subscriptions.models import ApiKey, Subscription
 from tests.receiver import Receiver, running_receiver
 
@@ -57,6 +57,23 @@ def open_folder() -> Iterator[Path]:
 def receiver() -> Iterator[Receiver]:
     with running_receiver() as receiver:
         yield receiver
+
+
+@pytest.fixture
+def patient_rate_limits(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Have the rate limits wait for Redis as long as it takes: on a busy machine it may be slow, and not away."""
+    monkeypatch.setattr(rate_limits, "_away_until", 0.0)
+    monkeypatch.setattr(rate_limits, "REDIS_TIMEOUT_SECONDS", 30)
+    rate_limits._limiter.cache_clear()
+    yield
+    rate_limits._limiter.cache_clear()
+
+
+@pytest.fixture
+def full_audit_log(db: None) -> None:
+    """Have the database refuse every further entry of the audit log, until the test's transaction ends."""
+    with connection.cursor() as cursor:
+        cursor.execute("ALTER TABLE audit_entries ADD CONSTRAINT audit_log_is_full CHECK (false) NOT VALID")
 
 
 @pytest.fixture

@@ -1,11 +1,9 @@
 """Idempotency-Key on POST /ingest, at both doors: one request, whatever is repeated."""
 
-import threading
 import uuid
 from datetime import timedelta
 
 import pytest
-from django.db import connection
 from django.db.models.functions import Now
 
 from deliveries import ingestion, operations
@@ -13,6 +11,7 @@ from deliveries.models import IdempotencyKey, WebhookRequest
 from subscriptions import cache
 from tests.conftest import ingest_body, signed_headers
 from tests.expected import problem
+from tests.threads import at_once
 
 pytestmark = pytest.mark.django_db
 
@@ -113,21 +112,7 @@ def test_keys_that_hold_no_more_are_purged(post, make_subscription):
 def test_fifty_equal_calls_at_once_are_one_request(make_subscription):
     body = ingest_body(make_subscription().id)
     headers = {**signed_headers(body), "Idempotency-Key": str(uuid.uuid4())}
-    together = threading.Barrier(50)
-    answers = []
-
-    def call():
-        together.wait()
-        try:
-            answers.append(ingestion.accept(body, headers))
-        finally:
-            connection.close()
-
-    threads = [threading.Thread(target=call) for _ in range(50)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    answers = at_once(50, lambda: ingestion.accept(body, headers))
     assert len({answer.request_id for answer in answers}) == 1
     assert sum(not answer.is_replayed for answer in answers) == 1
     assert WebhookRequest.objects.count() == 1

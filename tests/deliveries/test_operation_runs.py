@@ -1,7 +1,5 @@
 """Operations as they run: what they bring back, at what pace, beside fresh events, and until the end."""
 
-import threading
-import time
 from collections import Counter
 from datetime import timedelta
 
@@ -12,6 +10,7 @@ from django.db.models.functions import Now
 
 from deliveries import bulk_runs, queue, tasks
 from deliveries.models import Operation, WebhookRequest
+from tests.threads import at_once
 
 pytestmark = pytest.mark.django_db
 
@@ -246,17 +245,7 @@ def test_two_runners_at_once_bring_back_each_request_once(start, make_subscripti
     for subscription in subscriptions:
         make_failed(subscription, 20)
     operation = start(event_type="invoice.paid")
-
-    def run():
-        while bulk_runs.step() is not None:
-            time.sleep(0.001)
-        connection.close()
-
-    runners = [threading.Thread(target=run) for _ in range(2)]
-    for runner in runners:
-        runner.start()
-    for runner in runners:
-        runner.join()
+    at_once(2, tasks.run_operations)
     assert state(operation) == ("done", 60, 60)
     assert len(replaying()) == 60
 

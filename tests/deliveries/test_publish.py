@@ -1,7 +1,6 @@
 """POST /events and /events/batch: one event for everybody who takes it, all or nothing."""
 
 import json
-import threading
 from datetime import timedelta
 
 import pytest
@@ -14,6 +13,7 @@ from deliveries.models import Event, IdempotencyKey, WebhookRequest
 from deliveries.publishing import NewEvent
 from subscriptions.ids import new_id
 from tests.expected import REQUEST_ID, invalid, problem
+from tests.threads import at_once
 
 pytestmark = pytest.mark.django_db
 
@@ -395,22 +395,11 @@ def test_what_is_refused_keeps_no_key(post):
 def test_fifty_equal_calls_at_once_are_one_event(make_subscription):
     subscription = make_subscription()
     key = idempotency.Key.of_publish({"Idempotency-Key": "k"}, None, b"the body")
-    together = threading.Barrier(50)
-    answers = []
 
     def call():
-        together.wait()
-        try:
-            event = NewEvent(event_type="a", payload=b"1")
-            answers.append(publishing.publish_call([event], key, is_batch=False))
-        finally:
-            connection.close()
+        return publishing.publish_call([NewEvent(event_type="a", payload=b"1")], key, is_batch=False)
 
-    threads = [threading.Thread(target=call) for _ in range(50)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    answers = at_once(50, call)
     assert len({answer.body for answer in answers}) == 1
     assert sum(not answer.is_replayed for answer in answers) == 1
     [row] = WebhookRequest.objects.all()

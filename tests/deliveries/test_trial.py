@@ -19,10 +19,7 @@ from tests.conftest import SECRET, signature_of
 from tests.expected import REQUEST_ID, invalid, problem
 from tests.receiver import Answer
 
-
-@pytest.fixture(autouse=True)
-def _redis_is_there(monkeypatch):
-    monkeypatch.setattr(rate_limits, "_away_until", 0.0)
+pytestmark = pytest.mark.usefixtures("patient_rate_limits")
 
 
 @pytest.fixture

@@ -1,16 +1,15 @@
 """How often an API key may call, also while Redis is away."""
 
 import socket
-import threading
 import time
 
 import pytest
-from django.db import connection
 from django.test import Client
 
 from subscriptions import rate_limits
 from tests.conftest import ingest_body, signed_headers
 from tests.expected import REQUEST_ID, problem
+from tests.threads import at_once
 
 TOO_MANY = problem(
     429, "rate_limited", "There may be no more calls with this API key than 3 per 1 hour. Try again later."
@@ -18,9 +17,8 @@ TOO_MANY = problem(
 
 
 @pytest.fixture(autouse=True)
-def limit(settings, monkeypatch):
+def limit(settings, patient_rate_limits):
     settings.API_RATE_LIMIT = "3/hour"
-    monkeypatch.setattr(rate_limits, "_away_until", 0.0)
 
 
 def statuses(client, count):
@@ -67,17 +65,7 @@ def test_it_changes_nothing_for_a_call_that_it_refuses(make_client, make_subscri
 @pytest.mark.django_db(transaction=True)
 def test_it_is_exact_for_many_calls_at_once(make_client):
     client = make_client()
-    found = []
-
-    def call():
-        found.extend(statuses(client, 1))
-        connection.close()
-
-    threads = [threading.Thread(target=call) for _ in range(8)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    found = at_once(8, lambda: statuses(client, 1)[0])
     assert sorted(found) == [200, 200, 200, 429, 429, 429, 429, 429]
 
 
@@ -102,7 +90,9 @@ def test_it_refuses_nobody_while_redis_is_away(make_client, settings):
         assert statuses(make_client(), 5) == [200] * 5
 
 
-def test_it_waits_once_for_a_redis_that_hangs(make_client, settings):
+def test_it_waits_once_for_a_redis_that_hangs(make_client, settings, monkeypatch):
+    monkeypatch.setattr(rate_limits, "REDIS_TIMEOUT_SECONDS", 0.25)
+    monkeypatch.setattr(rate_limits, "REDIS_AWAY_SECONDS", 60.0)
     client = make_client()
     with socket.create_server(("127.0.0.1", 0)) as silent:
         settings.REDIS_URL = f"redis://127.0.0.1:{silent.getsockname()[1]}/0"
