@@ -4,6 +4,7 @@ from datetime import UTC, datetime
 from http import HTTPStatus
 from typing import Any
 
+from deliveries.models import DeliveryAttempt, WebhookRequest
 from subscriptions.models import Subscription
 
 REQUEST_ID = "id-of-this-test"
@@ -62,5 +63,46 @@ def subscription_body(subscription: Subscription, **given: Any) -> dict[str, Any
         "previous_secret_until": None,
         "created_at": rfc3339(subscription.created_at),
         "updated_at": rfc3339(subscription.updated_at),
+    }
+    return usual | given
+
+
+def request_body(request: WebhookRequest, **given: Any) -> dict[str, Any]:
+    """Return the whole answer that shows a request which make_request stored, but for what was `given`."""
+    usual = {
+        "request_id": str(request.id),
+        "subscription_id": str(request.subscription_id),
+        "event_id": None,
+        "tenant": "",
+        "event_type": "invoice.paid",
+        "status": "pending",
+        "status_reason": "",
+        "hold_reason": None,
+        "error": None,
+        "trigger": "initial",
+        "received_at": rfc3339(request.received_at),
+        "settled_at": None,
+        "attempt_count": 0,
+        "next_attempt_at": rfc3339(request.received_at),
+    }
+    return usual | given
+
+
+def attempt_body(attempt: DeliveryAttempt, **given: Any) -> dict[str, Any]:
+    """Return what answers say of an attempt that make_attempt logged, but for what was `given`."""
+    usual = {
+        "id": str(attempt.id),
+        "attempt_number": attempt.attempt_number,
+        "trigger": attempt.trigger,
+        "attempted_at": rfc3339(attempt.attempted_at),
+        "success": True,
+        "status_code": 200,
+        "response_ms": 12,
+        "error": None,
+        "hint": None,
+        "dns_ms": None,
+        "connect_ms": None,
+        "tls_ms": None,
+        "first_byte_ms": None,
     }
     return usual | given

@@ -6,7 +6,7 @@ import uuid
 import pytest
 
 from deliveries.models import Event, WebhookRequest
-from tests.expected import REQUEST_ID, problem, rfc3339
+from tests.expected import REQUEST_ID, attempt_body, problem, request_body, rfc3339
 
 NOT_FOUND = problem(404, "not_found", "There is no such thing here.")
 
@@ -29,43 +29,18 @@ def test_it_shows_a_request_with_its_attempts_and_its_payload(
     request = settle(make_request(subscription, b'{"n": 1}', attempt_count=1), "delivered")
     attempt = make_attempt(request, response_body=b"thanks", response_headers="HTTP/1.1 200 OK")
     answer = get(request.id)
-    assert answer.json() == {
-        "request_id": str(request.id),
-        "subscription_id": str(subscription.id),
-        "event_id": None,
-        "tenant": "acme",
-        "event_type": "invoice.paid",
-        "status": "delivered",
-        "status_reason": "",
-        "hold_reason": None,
-        "error": None,
-        "trigger": "initial",
-        "received_at": rfc3339(request.received_at),
-        "settled_at": rfc3339(request.settled_at),
-        "attempt_count": 1,
-        "next_attempt_at": None,
-        "findings": None,
-        "attempts": [
-            {
-                "id": str(attempt.id),
-                "attempt_number": 1,
-                "trigger": "initial",
-                "attempted_at": rfc3339(attempt.attempted_at),
-                "success": True,
-                "status_code": 200,
-                "response_ms": 12,
-                "error": None,
-                "hint": None,
-                "dns_ms": None,
-                "connect_ms": None,
-                "tls_ms": None,
-                "first_byte_ms": None,
-                "response_headers": "HTTP/1.1 200 OK",
-                "response_body": "thanks",
-            }
-        ],
-        "payload": {"n": 1},
-    }
+    shown = attempt_body(attempt, response_headers="HTTP/1.1 200 OK", response_body="thanks")
+    assert answer.json() == request_body(
+        request,
+        tenant="acme",
+        status="delivered",
+        settled_at=rfc3339(request.settled_at),
+        attempt_count=1,
+        next_attempt_at=None,
+        findings=None,
+        attempts=[shown],
+        payload={"n": 1},
+    )
     assert answer.status_code == 200
     assert answer["Content-Type"] == "application/json"
 

@@ -7,7 +7,7 @@ import pytest
 
 from deliveries.models import Event, WebhookRequest
 from subscriptions.ids import lowest_id_at
-from tests.expected import REQUEST_ID, invalid, problem, rfc3339
+from tests.expected import REQUEST_ID, invalid, problem, request_body, rfc3339
 
 NOON = datetime(2026, 11, 24, 12, tzinfo=UTC)
 
@@ -52,38 +52,17 @@ def test_it_lists_requests_newest_first_without_payloads_and_attempts(
         "next": None,
         "previous": None,
         "results": [
-            {
-                "request_id": str(pending.id),
-                "subscription_id": str(subscription.id),
-                "event_id": str(event.id),
-                "tenant": "acme",
-                "event_type": "invoice.paid",
-                "status": "pending",
-                "status_reason": "",
-                "hold_reason": None,
-                "error": None,
-                "trigger": "initial",
-                "received_at": rfc3339(pending.received_at),
-                "settled_at": None,
-                "attempt_count": 0,
-                "next_attempt_at": rfc3339(pending.next_attempt_at),
-            },
-            {
-                "request_id": str(failed.id),
-                "subscription_id": str(subscription.id),
-                "event_id": None,
-                "tenant": "acme",
-                "event_type": "invoice.paid",
-                "status": "failed",
-                "status_reason": "",
-                "hold_reason": None,
-                "error": "http_5xx",
-                "trigger": "retry",
-                "received_at": rfc3339(failed.received_at),
-                "settled_at": rfc3339(failed.settled_at),
-                "attempt_count": 1,
-                "next_attempt_at": None,
-            },
+            request_body(pending, event_id=str(event.id), tenant="acme"),
+            request_body(
+                failed,
+                tenant="acme",
+                status="failed",
+                error="http_5xx",
+                trigger="retry",
+                settled_at=rfc3339(failed.settled_at),
+                attempt_count=1,
+                next_attempt_at=None,
+            ),
         ],
     }
 

@@ -7,7 +7,7 @@ import pytest
 
 from deliveries.models import Event, WebhookRequest
 from deliveries.outcome import HINTS, ErrorClass
-from tests.expected import REQUEST_ID, invalid, problem, rfc3339
+from tests.expected import REQUEST_ID, attempt_body, invalid, problem, rfc3339
 
 NO_REQUEST = problem(404, "not_found", "There is no such thing here.")
 NO_SUBSCRIPTION = problem(404, "not_found", "There is no such subscription.")
@@ -20,25 +20,6 @@ def get(client_with_key):
         return client_with_key.get(path, headers={"Request-Id": REQUEST_ID})
 
     return get
-
-
-def attempt_document(attempt, **more):
-    """Return what the API says of an attempt whose fields were left at those of make_attempt."""
-    return {
-        "id": str(attempt.id),
-        "attempt_number": attempt.attempt_number,
-        "trigger": attempt.trigger,
-        "attempted_at": rfc3339(attempt.attempted_at),
-        "success": True,
-        "status_code": 200,
-        "response_ms": 12,
-        "error": None,
-        "hint": None,
-        "dns_ms": None,
-        "connect_ms": None,
-        "tls_ms": None,
-        "first_byte_ms": None,
-    } | more
 
 
 # --- One request ---------------------------------------------------------------------
@@ -97,7 +78,7 @@ def test_it_shows_the_whole_attempt_log_oldest_first(get, make_subscription, mak
         "next_attempt_at": None,
         "findings": None,
         "attempts": [
-            attempt_document(
+            attempt_body(
                 first,
                 success=False,
                 status_code=None,
@@ -107,7 +88,7 @@ def test_it_shows_the_whole_attempt_log_oldest_first(get, make_subscription, mak
                 response_headers="",
                 response_body="",
             ),
-            attempt_document(
+            attempt_body(
                 second,
                 success=False,
                 status_code=503,
@@ -121,7 +102,7 @@ def test_it_shows_the_whole_attempt_log_oldest_first(get, make_subscription, mak
                 response_headers="",
                 response_body="",
             ),
-            attempt_document(
+            attempt_body(
                 third,
                 response_headers="HTTP/1.1 200 OK\r\nContent-Type: text/plain",
                 response_body="thanks \N{REPLACEMENT CHARACTER}",
@@ -223,9 +204,9 @@ def test_it_shows_the_latest_attempts_of_a_subscription_newest_first(
     assert answer.json() == {
         "subscription_id": str(subscription.id),
         "attempts": [
-            attempt_document(newest, request_id=str(one.id)),
-            attempt_document(middle, request_id=str(other.id)),
-            attempt_document(
+            attempt_body(newest, request_id=str(one.id)),
+            attempt_body(middle, request_id=str(other.id)),
+            attempt_body(
                 oldest, request_id=str(one.id), success=False, status_code=404, error="http_4xx", hint=hint
             ),
         ],
