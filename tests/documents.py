@@ -8,7 +8,6 @@ import subprocess
 import sys
 import tempfile
 import threading
-import time
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -18,8 +17,7 @@ from typing import Any
 import requests
 
 from tests.service import BASE_DIR, free_port
-
-WAIT_SECONDS = 60
+from tests.waiting import WAIT_SECONDS, wait_for_web, wait_until
 
 Launch = Callable[..., "Running"]
 
@@ -145,19 +143,8 @@ def newcomers_service(ports: dict[str, str]) -> Iterator[tuple[Launch, Running]]
 
         service = launch([".venv/bin/python", "-m", "config.up"], PORT=ports["8000"])
         service.wait_for_line("web.1 started")
-        _wait_for_health(f"http://127.0.0.1:{ports['8000']}/health", service)
+        wait_for_web(f"http://127.0.0.1:{ports['8000']}", lambda: "\n".join(service.lines))
         yield launch, service
-
-
-def _wait_for_health(url: str, service: Running) -> None:
-    deadline = time.monotonic() + WAIT_SECONDS
-    while time.monotonic() < deadline:
-        try:
-            if requests.get(url, timeout=5).json() == {"status": "ok"}:
-                return
-        except requests.ConnectionError:
-            time.sleep(0.05)
-    raise AssertionError("\n".join(service.lines))
 
 
 def follow(terminals: list[str], launch: Launch, url: str) -> dict[str, Any]:
@@ -179,10 +166,9 @@ def follow(terminals: list[str], launch: Launch, url: str) -> dict[str, Any]:
 
 def _when_over(url: str) -> dict[str, Any]:
     """Ask for a request or an operation until it is over, as the newcomer reads and waits."""
-    deadline = time.monotonic() + WAIT_SECONDS
-    while time.monotonic() < deadline:
-        status: dict[str, Any] = requests.get(url, timeout=10).json()
-        if status["status"] not in ("pending", "running"):
-            return status
-        time.sleep(0.05)
-    raise AssertionError(f"not over yet: {status}")
+    answer: dict[str, Any] = wait_until(
+        lambda: requests.get(url, timeout=10).json(),
+        lambda answer: answer["status"] not in ("pending", "running"),
+        lambda: url,
+    )
+    return answer

@@ -9,7 +9,6 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -17,12 +16,12 @@ from pathlib import Path
 
 import environ
 import psycopg
-import requests
 from honcho.environ import parse_procfile
 from psycopg.rows import dict_row
 
+from tests.waiting import wait_for_web
+
 BASE_DIR = Path(__file__).resolve().parent.parent
-START_SECONDS = 60
 STOP_SECONDS = 30
 
 
@@ -88,18 +87,8 @@ class Service:
         running = Running(name, process, log)
         self.running.append(running)
         if name == "web":
-            self.wait_for_web()
+            wait_for_web(self.url, self.logs)
         return running
-
-    def wait_for_web(self) -> None:
-        deadline = time.monotonic() + START_SECONDS
-        while time.monotonic() < deadline:
-            try:
-                if requests.get(f"{self.url}/health", timeout=1).ok:
-                    return
-            except requests.ConnectionError:
-                time.sleep(0.05)
-        raise AssertionError(f"web did not answer in {START_SECONDS} s: {self.logs()}")
 
     def manage(self, *arguments: str) -> str:
         """Run a command of manage.py and return what it printed."""

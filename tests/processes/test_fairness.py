@@ -5,6 +5,7 @@ import threading
 import pytest
 
 from tests.receiver import Answer, running_receiver
+from tests.waiting import wait_until
 
 pytestmark = pytest.mark.processes
 
@@ -37,7 +38,8 @@ def test_a_receiver_that_hangs_costs_a_healthy_one_less_than_a_second(running, s
         in_flight = len(hanging_receiver.arrivals)
         end.set()
     settled = "SELECT count(*) = %(count)s AS ok FROM delivery_attempts WHERE subscription_id = %(id)s"
-    while not running.query(settled, {"id": healthy, "count": HEALTHY})[0]["ok"]:
-        pass
+    wait_until(
+        lambda: running.query(settled, {"id": healthy, "count": HEALTHY}), lambda rows: rows[0]["ok"], running.logs
+    )
     assert in_flight == 32
     assert running.query(P95, {"id": healthy})[0]["ok"]

@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 import requests
 
+from tests.waiting import wait_until
+
 pytestmark = pytest.mark.processes
 
 OBSERVED_SECONDS = 8
@@ -22,10 +24,7 @@ def cpu_seconds(pid):
 def test_idle_processes_cost_next_to_nothing(running, redis_client):
     for name in ("web", "worker", "maintenance", "scheduler"):
         running.start(name)
-    deadline = time.monotonic() + 60
-    while requests.get(f"{running.url}/ready", timeout=10).status_code != 200:
-        assert time.monotonic() < deadline, running.logs()
-        time.sleep(0.1)
+    wait_until(lambda: requests.get(f"{running.url}/ready", timeout=10), lambda answer: answer.ok, running.logs)
 
     def observe():
         transactions = running.query(

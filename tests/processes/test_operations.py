@@ -1,10 +1,11 @@
 """A recover outlives the process that runs it."""
 
-import time
 from collections import Counter
 
 import pytest
 import requests
+
+from tests.waiting import wait_until
 
 pytestmark = pytest.mark.processes
 
@@ -30,14 +31,11 @@ def test_a_recover_whose_process_is_killed_goes_on_and_brings_back_each_request_
     assert answer.status_code == 202, answer.text
     url = f"{running.url}/operations/{answer.json()['id']}"
 
+    def ask() -> dict:
+        return requests.get(url, timeout=10).json()
+
     def wait_for(done: int) -> dict:
-        deadline = time.monotonic() + 60
-        while time.monotonic() < deadline:
-            operation = requests.get(url, timeout=10).json()
-            if operation["done"] >= done or operation["status"] not in ("pending", "running"):
-                return operation
-            time.sleep(0.02)
-        raise AssertionError(f"{operation}\n{running.logs()}")
+        return wait_until(ask, lambda operation: operation["done"] >= done, running.logs)
 
     for kill in range(1, KILLS + 1):
         maintenance = running.start("maintenance", OPERATION_RATE="100")
@@ -47,8 +45,7 @@ def test_a_recover_whose_process_is_killed_goes_on_and_brings_back_each_request_
     running.start("maintenance", OPERATION_RATE="1000")
     wait_for(COUNT)
     receiver.wait_for(COUNT)
-    while (operation := requests.get(url, timeout=10).json())["status"] != "done":
-        time.sleep(0.05)
+    operation = wait_until(ask, lambda operation: operation["status"] == "done", running.logs)
     assert (operation["total"], operation["done"]) == (COUNT, COUNT)
     arrivals = Counter(arrival.headers["webhook-id"] for arrival in receiver.arrivals)
     assert (len(arrivals), set(arrivals.values())) == (COUNT, {1})

@@ -3,7 +3,6 @@
 import base64
 import json
 import os
-import time
 from collections.abc import Callable
 from typing import Any
 
@@ -15,6 +14,7 @@ from tests.conftest import ingest_body
 from tests.receiver import Answer, Receiver, running_receiver
 from tests.security.conftest import url_of
 from tests.service import Service, connect, free_port
+from tests.waiting import wait_until
 
 pytestmark = pytest.mark.processes
 
@@ -25,7 +25,6 @@ PASSWORD = "zebra-password-of-the-admin"
 PAYLOAD = "zebra-payload-of-an-event"
 TYPED_KEY = "whk_0123456789ab_zebra-key-that-was-mistyped"
 TYPED_SIGNATURE = "sha256=" + "5eb2a" * 12 + "dead"
-WAIT_SECONDS = 60
 
 # What a subscription's calls carry besides: the credentials, and what of them is secret.
 CREDENTIALS: list[tuple[dict[str, Any], set[str]]] = [
@@ -71,13 +70,8 @@ class Caller:
         return str(answer.json()["request_id"])
 
     def wait_for(self, request_id: str, is_there: Callable[[dict[str, Any]], bool]) -> None:
-        deadline = time.monotonic() + WAIT_SECONDS
-        while time.monotonic() < deadline:
-            status = self.call("GET", f"/status/request/{request_id}").json()
-            if is_there(status):
-                return
-            time.sleep(0.1)
-        raise AssertionError(status)
+        path = f"/status/request/{request_id}"
+        wait_until(lambda: self.call("GET", path).json(), is_there, self.production.logs)
 
 
 def use_the_api(caller: Caller, receiver: Receiver) -> None:

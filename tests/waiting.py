@@ -1,0 +1,33 @@
+"""Wait for what other processes do, of which no event tells: ask until it is so."""
+
+import time
+from collections.abc import Callable
+from typing import TypeVar
+
+import requests
+
+Answer = TypeVar("Answer")
+
+WAIT_SECONDS = 60
+PAUSE_SECONDS = 0.05
+
+
+def wait_until(ask: Callable[[], Answer], fits: Callable[[Answer], bool], explain: Callable[[], str]) -> Answer:
+    """Ask until the answer fits and return it; fail with the last one, and what `explain` tells, if none does."""
+    deadline = time.monotonic() + WAIT_SECONDS
+    while not fits(answer := ask()):
+        assert time.monotonic() < deadline, f"not within {WAIT_SECONDS} s: {answer!r}\n{explain()}"
+        time.sleep(PAUSE_SECONDS)
+    return answer
+
+
+def wait_for_web(url: str, explain: Callable[[], str]) -> None:
+    """Wait until the service at this URL answers."""
+
+    def is_healthy() -> bool:
+        try:
+            return bool(requests.get(f"{url}/health", timeout=10).json() == {"status": "ok"})
+        except requests.RequestException:
+            return False
+
+    wait_until(is_healthy, bool, explain)
