@@ -265,7 +265,7 @@ LEFT JOIN events ON events.id = picked.event_id
 WHERE r.id = picked.id AND r.status = 'pending' AND r.next_attempt_at <= statement_timestamp()
 RETURNING
     r.id, r.subscription_id, r.event_type, coalesce(r.payload, events.payload), r.attempt_count, r.trigger,
-    r.failure_count, picked.is_poison, picked.lost_count
+    r.failure_count, picked.is_poison, picked.lost_count, r.received_at
 """  # noqa: S608 - made of constants  # nosec B608
 
 
@@ -430,6 +430,7 @@ def _take(walk: _Walk, room: Room, shares: dict[uuid.UUID, int]) -> _Visit:
             target=walk.targets[row[1]],
             event_type=row[2],
             payload=row[3],
+            received_at=row[9],
             attempt_number=row[4],
             trigger=row[5],
             failure_count=row[6],

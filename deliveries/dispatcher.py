@@ -18,6 +18,7 @@ from deliveries.leases import ClaimedRequest
 from deliveries.outcome import ErrorClass, Outcome
 from deliveries.settlements import Settlement
 from deliveries.slots import Slots
+from deliveries.tallies import Tally
 from deliveries.transport import Call
 
 logger = logging.getLogger(__name__)
@@ -59,7 +60,8 @@ class Dispatcher:
 
     `work_waiting` tells whether someone has signalled new work since it was last asked;
     `keep_alive` is called every now and then while the loop runs; `should_stop` makes it
-    claim nothing more and end when the calls in flight are settled.
+    claim nothing more and end when the calls in flight are settled. What came of the attempts
+    is counted in `tally`.
     """
 
     def __init__(
@@ -68,10 +70,12 @@ class Dispatcher:
         work_waiting: Callable[[], bool],
         should_stop: Callable[[], bool],
         keep_alive: Callable[[], None],
+        tally: Tally | None = None,
     ) -> None:
         self._work_waiting = work_waiting
         self._should_stop = should_stop
         self._keep_alive = keep_alive
+        self._tally = Tally() if tally is None else tally
         self._transport = open_courier()
         self._slots = Slots(settings.WORKER_CONCURRENCY)
         self._stopped_after: uuid.UUID | None = None
@@ -171,6 +175,7 @@ class Dispatcher:
         except sql.AWAY as error:
             self._outlive(error)
             return
+        self._tally.note_lost(sum(request.lost_count > 0 for request in claim.requests))
         self._send_all(claim.requests, asked_at)
         self._decide_when_to_look(claim, limit)
 
@@ -256,6 +261,7 @@ class Dispatcher:
         self._suspects -= sum(settlement.request.is_suspect for settlement in settled)
         self._bytes -= sum(len(settlement.request.payload) for settlement in settled)
         self._look_around()
+        self._tally.note(settled)
         for settlement in settled:
             _log_attempt(settlement)
 

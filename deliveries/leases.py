@@ -101,6 +101,7 @@ class ClaimedRequest:
     target: Target
     event_type: str
     payload: bytes
+    received_at: datetime
     attempt_number: int
     trigger: str
     failure_count: int

@@ -437,13 +437,13 @@ class IdempotencyKey(models.Model):
 
 
 class HeartbeatQuerySet(models.QuerySet["Heartbeat"]):
-    def beat(self, kind: str, name: str) -> None:
-        """Note that the process `name` is alive now, by the database's clock."""
+    def beat(self, kind: str, name: str, counts: dict[str, Any] | None = None) -> None:
+        """Note that the process `name` is alive now, by the database's clock, and what it has counted."""
         self.bulk_create(
-            [self.model(name=name, kind=kind, seen_at=Now())],
+            [self.model(name=name, kind=kind, seen_at=Now(), counts=counts)],
             update_conflicts=True,
             unique_fields=["name"],
-            update_fields=["kind", "seen_at"],
+            update_fields=["kind", "seen_at", "counts"],
         )
 
     def fresh_kinds(self, age: timedelta) -> set[str]:
@@ -466,6 +466,8 @@ class Heartbeat(models.Model):
     name = models.CharField(primary_key=True, max_length=255)
     kind = models.CharField(max_length=11, choices=Kind)
     seen_at = models.DateTimeField()
+    # What a worker has counted since it started (deliveries/tallies.py); null for the others.
+    counts = models.JSONField(null=True)
 
     objects = HeartbeatQuerySet.as_manager()
 

@@ -10,6 +10,7 @@ from django.db import Error, connection
 from deliveries import bulk_runs, operations, orphans, queue, sql
 from deliveries.dispatcher import Dispatcher
 from deliveries.models import Heartbeat
+from deliveries.tallies import Tally
 
 # How often a process says that it is alive.
 BEAT_SECONDS = 5.0
@@ -19,6 +20,7 @@ BEAT_DEADLINE_SECONDS = 1.0
 OPERATIONS_SECONDS = 10.0
 
 _dispatcher: Dispatcher | None = None
+_tally = Tally()
 _beaten_at = 0.0
 
 
@@ -78,7 +80,8 @@ def _beat(kind: str) -> None:
         # Noted first: a database that hangs is not to be waited for at every turn of a loop.
         _beaten_at = time.monotonic()
         with sql.deadline(BEAT_DEADLINE_SECONDS):
-            Heartbeat.objects.beat(kind, f"{socket.gethostname()}:{os.getpid()}")
+            counts = _tally.document() if kind == Heartbeat.Kind.WORKER else None
+            Heartbeat.objects.beat(kind, f"{socket.gethostname()}:{os.getpid()}", counts)
 
 
 def _keep_alive() -> None:
@@ -94,7 +97,7 @@ def _get_dispatcher() -> Dispatcher:
     global _dispatcher
     if _dispatcher is None:
         _dispatcher = Dispatcher(
-            work_waiting=queue.take_wake_ups, should_stop=queue.is_stopping, keep_alive=_keep_alive
+            work_waiting=queue.take_wake_ups, should_stop=queue.is_stopping, keep_alive=_keep_alive, tally=_tally
         )
     return _dispatcher
 
