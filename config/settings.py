@@ -127,9 +127,10 @@ TRUST_FORWARDED_PROTO = env.bool("TRUST_FORWARDED_PROTO", False)
 SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https") if TRUST_FORWARDED_PROTO else None
 SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = not DEBUG
 
-# Who cannot tell HTTPS from HTTP would redirect for ever. A load balancer asks in plain HTTP.
+# Who cannot tell HTTPS from HTTP would redirect for ever. A load balancer asks in plain HTTP,
+# and so does a monitoring system within the house.
 SECURE_SSL_REDIRECT = env.bool("SECURE_SSL_REDIRECT", not DEBUG and TRUST_FORWARDED_PROTO)
-SECURE_REDIRECT_EXEMPT = [r"^health$", r"^ready$"]
+SECURE_REDIRECT_EXEMPT = [r"^health$", r"^ready$", r"^metrics$"]
 SECURE_HSTS_SECONDS = env.int("SECURE_HSTS_SECONDS", 0 if DEBUG else 365 * 24 * 3600)
 SECURE_CONTENT_TYPE_NOSNIFF = True
 SECURE_REFERRER_POLICY = "same-origin"
@@ -171,6 +172,10 @@ PROXY_COUNT = env.int("PROXY_COUNT", 0)
 # The largest request body accepted, in bytes; a larger one gets 413.
 MAX_BODY_BYTES = env.int("MAX_BODY_BYTES", 1_048_576)
 DATA_UPLOAD_MAX_MEMORY_SIZE = MAX_BODY_BYTES
+
+# What a monitoring system shows to read /metrics. None: /metrics is closed, and in development
+# mode open to everybody.
+METRICS_TOKEN = env.str("METRICS_TOKEN", "") or None
 
 # --- Logging in to the admin -------------------------------------------------------
 

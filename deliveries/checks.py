@@ -1,5 +1,6 @@
 """What `manage.py check` says about the settings of deliveries."""
 
+import re
 import ssl
 from typing import Any
 
@@ -48,6 +49,24 @@ def check_times(**kwargs: Any) -> list[CheckMessage]:
             Error("RETRY_SCHEDULE has a delay of less than a second.", hint=hint, id="deliveries.E005")
         )
     return findings
+
+
+# Visible ASCII without spaces, as a header has it.
+STRONG_TOKEN = re.compile(r"[!-~]{32,}")
+LEAST_TOKEN_CHARACTERS = 5
+
+
+@register()
+def check_metrics_token(**kwargs: Any) -> list[CheckMessage]:
+    """Outside development mode METRICS_TOKEN, if it is set, is long, random, and fits into a header."""
+    token = settings.METRICS_TOKEN
+    if settings.DEBUG or token is None:
+        return []
+    if STRONG_TOKEN.fullmatch(token) and len(set(token)) >= LEAST_TOKEN_CHARACTERS:
+        return []
+    hint = "Make one: python -c 'import secrets; print(secrets.token_urlsafe(32))'"
+    message = "METRICS_TOKEN is short, can be guessed, or has other characters than visible ASCII."
+    return [Error(message, hint=hint, id="deliveries.E008")]
 
 
 @register()

@@ -52,7 +52,7 @@ def check() -> Readiness:
     try:
         with sql.deadline(ANSWER_SECONDS):
             kinds = Heartbeat.objects.fresh_kinds(STALE_AFTER)
-            oldest = sql.run(OLDEST_DUE, OLDEST_DUE_OF)[0][0]
+            oldest = oldest_due_seconds()
     except Error:
         connection.close()
         unknown = "unknown: the database does not answer"
@@ -72,6 +72,12 @@ def check() -> Readiness:
         scheduler=_state(Heartbeat.Kind.SCHEDULER, kinds),
         oldest_due_seconds=None if oldest is None else round(oldest, 3),
     )
+
+
+def oldest_due_seconds() -> float | None:
+    """Return how late the oldest request is that may be sent now, None if none is late."""
+    seconds: float | None = sql.run(OLDEST_DUE, OLDEST_DUE_OF)[0][0]
+    return seconds
 
 
 class DatabaseDeadlineMiddleware:

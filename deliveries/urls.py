@@ -1,9 +1,10 @@
 from django.urls import path
 
-from deliveries import event_views, operation_views, request_views, subscription_views, views
+from deliveries import event_views, metrics_views, operation_views, request_views, subscription_views, views
 
 urlpatterns = [
     path("ready", views.ReadyView.as_view()),
+    path("metrics", metrics_views.MetricsView.as_view()),
     path("ingest", views.IngestView.as_view()),
     path("events", event_views.EventListView.as_view()),
     path("events/batch", event_views.EventBatchView.as_view()),

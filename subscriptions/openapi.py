@@ -180,7 +180,7 @@ def _refusals(path: str, method: str, operation: dict[str, Any]) -> dict[str, st
         found |= WITH_INPUT
     if has_body:
         found |= WITH_BODY
-    if {} not in operation.get("security", []):
+    if {BearerScheme.name: []} in operation.get("security", []):
         found |= WITH_KEY
     if "path" in parameters:
         found |= WITH_ID

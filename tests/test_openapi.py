@@ -34,6 +34,7 @@ CORE = {
 # Everything around it, with what it answers.
 AROUND = {
     ("get", "/ready"): {"200", "503"},
+    ("get", "/metrics"): {"200", "401", "404"} | AWAY,
     ("get", "/subscriptions"): {"200"} | LIST,
     ("patch", "/subscriptions/{subscription_id}"): {"200"} | STALE | KEY | BODY | ID | AWAY,
     ("delete", "/subscriptions/{subscription_id}"): {"204"} | STALE | KEY | ID | AWAY,
@@ -208,7 +209,7 @@ def test_it_wants_a_key_where_the_service_does_and_nowhere_else(schema):
         for method, operation in operations.items()
         if {"apiKey": []} in operation.get("security", [])
     }
-    open_to_all = {("get", "/health"), ("get", "/ready"), ("post", "/ingest")}
+    open_to_all = {("get", "/health"), ("get", "/ready"), ("get", "/metrics"), ("post", "/ingest")}
     contract = CORE | AROUND
     assert {key: key in secured for key in contract} == {key: key not in open_to_all for key in contract}
     assert schema["components"]["securitySchemes"]["apiKey"] == {

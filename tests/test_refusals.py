@@ -1,7 +1,7 @@
 """What every operation refuses alike: whole bodies and headers, at each that /openapi.json says it of.
 
-A new operation is in these tests by itself. Refusals of POST /ingest, which takes no API key, are in
-tests/deliveries/test_ingest.py; 409, 412 and 422 beside what else each operation does.
+A new operation is in these tests by itself. Refusals of POST /ingest and GET /metrics, which take no API key, are
+in tests/deliveries/test_ingest.py and test_metrics.py; 409, 412 and 422 beside what else each operation does.
 """
 
 import json
@@ -72,7 +72,7 @@ def operations() -> Iterator[Operation]:
             )
 
 
-OPERATIONS = [operation for operation in operations() if operation.path != "/ingest"]
+OPERATIONS = [operation for operation in operations() if operation.path not in ("/ingest", "/metrics")]
 ALLOWED = ("GET", "POST", "PATCH", "DELETE")
 
 

@@ -48,8 +48,10 @@ BODIES = {"/operations": {"event_type": "invoice.paid"}}
 
 
 @pytest.fixture
-def rows(make_subscription: Callable[..., Any], make_request: Callable[..., Any]) -> Iterator[Rows]:
-    """One row of each kind, and a key with every scope that sees them."""
+def rows(
+    make_subscription: Callable[..., Any], make_request: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Rows]:
+    """One row of each kind, and a key with every scope that sees them, and /metrics."""
     subscription = make_subscription()
     request = make_request(subscription)
     failed = make_request(subscription)
@@ -60,6 +62,7 @@ def rows(make_subscription: Callable[..., Any], make_request: Callable[..., Any]
     for kind in Heartbeat.Kind:
         Heartbeat.objects.beat(kind, kind)
     _, text = ApiKey.objects.create_key("contract", ("publish", "read", "manage"), tenant=None, valid_for=None)
+    monkeypatch.setattr(settings, "METRICS_TOKEN", text)
     path = {
         "subscription_id": str(subscription.id),
         "request_id": str(request.id),

@@ -3,8 +3,8 @@ from pathlib import Path
 import certifi
 import pytest
 import redis
+from django.core.checks import Error, run_checks
 from django.core.checks import Warning as CheckWarning
-from django.core.checks import run_checks
 
 from config import embedded
 from deliveries import checks, queue
@@ -62,6 +62,27 @@ def test_it_wants_delays_of_a_second_at_least(settings, schedule, is_wrong):
 def test_an_ordered_subscription_goes_on_after_at_least_one_failure_or_never(settings, failures, is_wrong):
     settings.ORDERED_SKIP_AFTER = failures
     assert findings() == ({"deliveries.E006": "ORDERED_SKIP_AFTER is less than 1."} if is_wrong else {})
+
+
+@pytest.mark.parametrize("debug", [False, True])
+@pytest.mark.parametrize(
+    ("token", "is_wrong"),
+    [
+        (None, False),
+        ("kM3v-vWq8Zf0bA6yT1xR_9cE2nJ5sH7u", False),
+        ("kM3v-vWq8Zf0bA6yT1xR_9cE2nJ5sH7", True),  # one short of 32
+        ("secret", True),
+        ("abcd" * 20, True),
+        ("kM3v-vWq8Zf0bA6yT1xR 9cE2nJ5sH7uK", True),
+        ("kM3v-vWq8Zf0bA6yT1xR_9cE2nJ5sH7\xfc", True),
+    ],
+)
+def test_it_wants_a_strong_token_for_metrics_or_none(settings, token, is_wrong, debug):
+    settings.METRICS_TOKEN, settings.DEBUG = token, debug
+    message = "METRICS_TOKEN is short, can be guessed, or has other characters than visible ASCII."
+    hint = "Make one: python -c 'import secrets; print(secrets.token_urlsafe(32))'"
+    error = Error(message, hint=hint, id="deliveries.E008")
+    assert checks.check_metrics_token() == ([error] if is_wrong and not debug else [])
 
 
 @pytest.fixture

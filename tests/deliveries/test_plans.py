@@ -88,6 +88,29 @@ def indexes_of(nodes):
     return {node["Index Name"] for node in nodes if "Index Name" in node}
 
 
+@pytest.mark.usefixtures("_history", "db")
+def test_it_reads_the_figures_for_monitoring_from_indexes(client, settings):
+    settings.METRICS_TOKEN = "of-the-tests"
+    with CaptureQueriesContext(connection) as captured:
+        answer = client.get("/metrics", headers={"Authorization": "Bearer of-the-tests"})
+    assert answer.status_code == 200
+    indexes = set()
+    with connection.cursor() as cursor:
+        for query in list(captured):
+            cursor.execute("EXPLAIN (FORMAT JSON) " + query["sql"])
+            nodes = list(nodes_of(cursor.fetchone()[0][0]["Plan"]))
+            indexes |= indexes_of(nodes)
+            assert "webhook_requests" not in query["sql"] or "Index Scan" not in {n["Node Type"] for n in nodes}
+    assert indexes == {
+        "requests_leased",
+        "requests_pending",
+        "requests_by_outcome",
+        "subscriptions_pkey",
+        "operations_active",
+        "heartbeats_pkey",
+    }
+
+
 FILTERS = ["", "status=active", "status=paused", "event_type=invoice.paid", "search=ledger"]
 
 

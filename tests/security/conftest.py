@@ -56,6 +56,7 @@ def production(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
         DEBUG="off",
         SECRET_KEY=secrets.token_urlsafe(48),
         SECRET_KEYS=base64.b64encode(os.urandom(32)).decode(),
+        METRICS_TOKEN=secrets.token_urlsafe(32),
         ALLOWED_HOSTS="127.0.0.1",
         TRUST_FORWARDED_PROTO="on",
         ALLOWED_NETWORKS="127.0.0.0/8",

@@ -22,6 +22,16 @@ def test_a_load_balancer_asks_in_plain_http(production, path):
     assert answer.headers["Content-Type"] == "application/json"
 
 
+def test_a_monitoring_system_asks_in_plain_http_with_its_token(production):
+    bearer = {"Authorization": f"Bearer {production.environment['METRICS_TOKEN']}"}
+    answers = [
+        requests.get(f"{production.url}/metrics", headers=headers, allow_redirects=False, timeout=10)
+        for headers in (bearer, {}, {"Authorization": "Bearer another"})
+    ]
+    assert [answer.status_code for answer in answers] == [200, 401, 401]
+    assert answers[0].headers["Content-Type"] == "text/plain; version=0.0.4; charset=utf-8"
+
+
 @pytest.mark.parametrize("path", ["/health", "/admin/login/", "/openapi.json", "/nowhere"])
 def test_answers_over_tls_carry_the_headers_that_browsers_obey(production, path):
     answer = requests.get(production.url + path, headers=OVER_TLS, allow_redirects=False, timeout=10)

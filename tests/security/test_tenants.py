@@ -24,7 +24,7 @@ from tests.expected import REQUEST_ID
 MINE, THEIRS = "acme", "globex"
 
 # What belongs to nobody in particular.
-OF_NOBODY = ("/health", "/ready", "/ingest", "/event-types")
+OF_NOBODY = ("/health", "/ready", "/metrics", "/ingest", "/event-types")
 
 
 @dataclass(frozen=True, kw_only=True)
