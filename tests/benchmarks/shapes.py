@@ -10,13 +10,17 @@ from tests.benchmarks.claiming import claim_times
 # After the import of the apps, which comes with claim_times.
 from subscriptions.models import Subscription  # isort: skip
 
-# Of three subscriptions one waits for a retry.
+# As they come in: one request of each subscription after the other, over the last hour, with
+# ids in the order of their receipt (`uuidv7` is PostgreSQL 18's). Of three subscriptions one
+# waits for a retry.
 REQUESTS = """
 INSERT INTO webhook_requests (id, subscription_id, event_type, payload, next_attempt_at)
 SELECT
-    gen_random_uuid(), s.id, 'a', convert_to(repeat('x', 100), 'UTF8'),
-    CASE WHEN s.n %% 3 = 1 THEN now() + interval '1 hour' ELSE now() END
-FROM (SELECT id, row_number() OVER (ORDER BY id) AS n FROM subscriptions) AS s, generate_series(1, %s)
+    uuidv7(), s.id, 'a', convert_to(repeat('x', 100), 'UTF8'),
+    now() + interval '1 hour' * CASE WHEN s.n %% 3 = 1 THEN 1 ELSE (round - %(rounds)s)::float / %(rounds)s END
+FROM generate_series(1, %(rounds)s) AS round
+CROSS JOIN (SELECT id, row_number() OVER (ORDER BY id) AS n FROM subscriptions) AS s
+ORDER BY round
 """
 
 # The first subscription in order, with one call at a time, gets a queue of a million.
@@ -48,7 +52,7 @@ def fill(subscriptions: int, requests_each: int) -> None:
     with connection.cursor() as cursor:
         cursor.execute("TRUNCATE delivery_attempts, webhook_requests, events, subscriptions")
         Subscription.objects.bulk_create([subscription(number) for number in range(subscriptions)])
-        cursor.execute(REQUESTS, [requests_each])
+        cursor.execute(REQUESTS, {"rounds": requests_each})
         cursor.execute("VACUUM ANALYZE webhook_requests, subscriptions")
 
 
