@@ -53,6 +53,11 @@ LOGGED_ATTEMPT = ATTEMPT | {
     "response_body": "Internal Server Error",
 }
 
+# A test call is an attempt of no request, and not stored.
+TRIAL = {"webhook_id": "019ab3d0-7a52-7f41-b2c8-91e6a4d03c55", "event_type": "invoice.paid"} | {
+    name: value for name, value in LOGGED_ATTEMPT.items() if name not in ("id", "attempt_number", "trigger")
+}
+
 SHOWN_REQUEST = REQUEST | {"findings": None, "attempts": [LOGGED_ATTEMPT], "payload": PAYLOAD}
 
 REPLAYED = REQUEST | {

@@ -9,8 +9,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
-from deliveries import envelopes, orphans, sql, trials
-from deliveries.outcome import HINTS, ErrorClass
+from deliveries import envelopes, examples, orphans, sql, trials
 from deliveries.serializers import NewTrialSerializer, TrialSerializer
 from subscriptions import api_audit, parsers, views
 from subscriptions.etags import IF_MATCH, STALE
@@ -18,23 +17,6 @@ from subscriptions.examples import answered, asked
 from subscriptions.views import find_subscription, lock_subscription
 
 logger = logging.getLogger(__name__)
-
-TRIAL = {
-    "webhook_id": "019ab3d0-7a52-7f41-b2c8-91e6a4d03c55",
-    "event_type": "invoice.paid",
-    "attempted_at": "2026-11-24T08:55:21.718281Z",
-    "success": False,
-    "status_code": 500,
-    "response_ms": 131,
-    "error": "http_5xx",
-    "hint": HINTS[ErrorClass.HTTP_5XX],
-    "dns_ms": 12,
-    "connect_ms": 31,
-    "tls_ms": 64,
-    "first_byte_ms": 130,
-    "response_headers": "Content-Type: text/plain",
-    "response_body": "Internal Server Error",
-}
 
 
 class SubscriptionView(views.SubscriptionView):
@@ -73,7 +55,7 @@ class TestView(APIView):
         tags=["subscriptions"],
         request=NewTrialSerializer,
         responses=TrialSerializer,
-        examples=[asked({"event_type": "invoice.paid", "body": {"invoice": 4711}}), answered(TRIAL)],
+        examples=[asked({"event_type": "invoice.paid", "body": {"invoice": 4711}}), answered(examples.TRIAL)],
     )
     def post(self, request: Request, subscription_id: UUID) -> Response:
         """Send a test call and answer what it came to.

@@ -2,7 +2,7 @@
 
 import pytest
 
-from deliveries import subscription_views
+from deliveries import examples as delivery_examples
 from subscriptions import examples
 from subscriptions.models import Subscription
 from tests.expected import rfc3339
@@ -46,4 +46,4 @@ def test_a_secret_is_rotated_as_in_the_example(created, client_with_key):
 
 def test_a_test_call_answers_the_fields_of_the_example(client_with_key, make_subscription, receiver):
     found = client_with_key.post(f"/subscriptions/{make_subscription(receiver.url).id}/test").json()
-    assert list(found) == list(subscription_views.TRIAL)
+    assert list(found) == list(delivery_examples.TRIAL)
