@@ -147,8 +147,11 @@ def _advance(operation: Operation) -> None:
         if not (is_counting and isinstance(error.__cause__, psycopg.errors.QueryCanceled)):
             raise
         operation.end(Operation.Status.FAILED, TOO_SLOW)
+    except queue.JobTimeoutException:
+        raise  # the time of the task is over, not that of the operation: it goes on with the next tick
     except Exception:
-        # The others are not to wait for one that can never be done.
+        # The boundary around one operation: it would be the first in turn for ever, and one that
+        # can never be done, for whatever reason, must not stop the others.
         logger.exception("an operation failed", extra={"operation_id": str(operation.id)})
         operation.end(Operation.Status.FAILED, "The service made a mistake. It has been logged.")
 

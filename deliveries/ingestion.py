@@ -87,29 +87,33 @@ class _GroupCommit:
     def _lead(self) -> None:
         with self._lock:
             group, self._waiting = self._waiting[:GROUP_SIZE], self._waiting[GROUP_SIZE:]
-        try:
-            self._store(group)
-        except (DataError, IntegrityError):
-            # The database does not take one of them: that is no matter of the others.
-            for row in group:
-                self._store_alone(row)
-        except Exception as error:  # every thread of the group has to hear of it, and raises it
-            for row in group:
-                row.error = error
+        self._store(group)
         self._hand_on()
         for row in group:
             row.done.set()
 
     def _store(self, group: list[_Row]) -> None:
-        stored = sql.again_if_disconnected(lambda: _insert(group))
-        for row in group:
-            row.is_stored = row.id in stored
-
-    def _store_alone(self, row: _Row) -> None:
+        """Store these rows; what is raised is left in them, for their threads to raise."""
         try:
+            stored = sql.again_if_disconnected(lambda: _insert(group))
+        except (DataError, IntegrityError) as error:
+            self._store_apart(group, error)
+        except Exception as error:
+            # A hand-over, not an end: each thread of the group raises it, this one too. A leader
+            # that left without a word would have all that come after it wait for ever.
+            for row in group:
+                row.error = error
+        else:
+            for row in group:
+                row.is_stored = row.id in stored
+
+    def _store_apart(self, group: list[_Row], error: Exception) -> None:
+        """Store each row by itself: that the database does not take one of them is no matter of the others."""
+        if len(group) == 1:
+            group[0].error = error
+            return
+        for row in group:
             self._store([row])
-        except Exception as error:  # the thread that waits for this row raises it
-            row.error = error
 
     def _hand_on(self) -> None:
         with self._lock:

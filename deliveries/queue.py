@@ -22,6 +22,7 @@ from rq import Queue, SimpleWorker
 from rq.exceptions import StopRequested
 from rq.job import Job as RQJob
 from rq.serializers import JSONSerializer
+from rq.timeouts import JobTimeoutException as JobTimeoutException
 from rq.utils import import_attribute
 from rq.worker import WorkerStatus
 from rq_scheduler.scheduler import Scheduler as RQScheduler

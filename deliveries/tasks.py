@@ -34,8 +34,8 @@ def deliver_due() -> int:
         _beat(Heartbeat.Kind.WORKER)
         return _get_dispatcher().drain()
     except Exception:
-        # RQ's time limit included: it may strike anywhere in the loop, which is not to go on
-        # from there with the next job.
+        # Nothing ends here. Whatever is raised, RQ's time limit included, may have struck anywhere
+        # in the loop, which is not to go on from there with the next job.
         _forget_dispatcher()
         raise
 

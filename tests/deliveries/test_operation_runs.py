@@ -5,8 +5,11 @@ from datetime import timedelta
 
 import psycopg
 import pytest
+from django.core.management import call_command
 from django.db import connection
 from django.db.models.functions import Now
+from rq import Queue
+from rq.serializers import JSONSerializer
 
 from deliveries import bulk_runs, queue, tasks
 from deliveries.models import Operation, WebhookRequest
@@ -225,6 +228,27 @@ def test_it_fails_alone(start, make_subscription, make_failed, caplog):
     assert broken.status_reason == "The service made a mistake. It has been logged."
     assert state(operation) == ("done", 1, 1)
     assert "an operation failed" in caplog.messages
+
+
+@pytest.mark.django_db(transaction=True)
+def test_it_goes_on_after_the_time_limit_of_its_task_has_struck(make_subscription, make_failed, monkeypatch):
+    """RQ ends a task that takes too long, wherever it is: that is no fault of the operation."""
+    make_failed(make_subscription(), 3)
+    operation = Operation.objects.create(kind="replay", selection={"event_type": "invoice.paid"})
+    monkeypatch.setattr(queue, "_looked_at", time.monotonic() + 3600)  # the job alone is to look for it
+    with (
+        queue._redis() as client,
+        psycopg.connect(**connection.get_connection_params() | {"cursor_factory": None}) as other,
+    ):
+        other.execute("LOCK TABLE webhook_requests IN ACCESS EXCLUSIVE MODE")
+        jobs = Queue(queue.MAINTENANCE, connection=client, serializer=JSONSerializer, job_class=queue.Job)
+        job = jobs.enqueue_call(queue.RUN_OPERATIONS, timeout=1, result_ttl=0, failure_ttl=60)
+        call_command("rqworker", queue.MAINTENANCE, "--burst")
+        assert job.get_status() == "failed"
+        other.rollback()
+    assert state(operation) == ("pending", None, 0)
+    tasks.run_operations()
+    assert state(operation) == ("done", 3, 3)
 
 
 @pytest.mark.django_db(transaction=True)
