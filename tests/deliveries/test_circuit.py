@@ -4,12 +4,15 @@ from datetime import timedelta
 
 import pytest
 from django.db.models.functions import Now
+from django.utils.dateparse import parse_datetime
+from django.utils.formats import date_format
 
 from deliveries import claims, settlements
 from deliveries.retry import Decision
 from subscriptions.models import Circuit, Subscription
 from tests.deliveries.test_claims import FAILURE, SUCCESS, claimed_ids, settlement
 from tests.receiver import Answer
+from tests.staff import operator_client
 
 pytestmark = pytest.mark.django_db
 
@@ -175,6 +178,19 @@ def test_it_remembers_since_when_there_are_nothing_but_failures(make_subscriptio
     assert fresh(subscription).disable_at == since + timedelta(days=5)
     call(subscription, SUCCESS)
     assert (fresh(subscription).failing_since, fresh(subscription).disable_at) == (None, None)
+
+
+def test_the_moment_when_it_will_be_disabled_is_shown_from_the_first_failure_on(
+    make_subscription, call, client_with_key
+):
+    """After 5 days of nothing but failures the subscription is disabled, with warnings before."""
+    subscription = make_subscription()
+    api, page = f"/subscriptions/{subscription.id}", f"/admin/subscriptions/subscription/{subscription.id}/change/"
+    assert client_with_key.get(api).json()["disable_at"] is None
+    call(subscription, FAILURE)
+    shown = parse_datetime(client_with_key.get(api).json()["disable_at"])
+    assert shown == fresh(subscription).failing_since + timedelta(days=5)
+    assert date_format(shown, "DATETIME_FORMAT") in operator_client().get(page).content.decode()
 
 
 def test_it_is_disabled_after_five_days_of_nothing_but_failures(make_subscription, call):

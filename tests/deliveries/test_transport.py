@@ -177,18 +177,28 @@ def test_a_call_ends_before_its_limit_when_the_receiver(name: str, transport: Tr
     assert both["healthy"].is_success
 
 
+def ends_at_its_limit(transport: Transport, url: str) -> None:
+    """Check that a call that hangs before it is connected ends in time, and that another beside it is made."""
+    with listening(hostile.answers(hostile.OK)) as healthy:
+        started_at = time.monotonic()
+        both = outcomes(
+            transport,
+            a_call(url, tag="hostile", seconds=SHORT_SECONDS),
+            a_call(url_of(healthy), tag="healthy"),
+        )
+        assert SHORT_SECONDS <= time.monotonic() - started_at < LONG_SECONDS / 2
+    assert (both["hostile"].error, both["hostile"].status_code) == (ErrorClass.TIMEOUT, None)
+    assert both["healthy"].is_success
+
+
 def test_a_call_ends_at_its_limit_when_the_tls_handshake_stalls(transport: Transport) -> None:
     with listening(hostile.says_nothing) as listener:
-        result = outcome(transport, url_of(listener, scheme="https"), seconds=SHORT_SECONDS)
-    assert result.error == ErrorClass.TIMEOUT
-    assert result.response_ms < LONG_SECONDS / 2 * 1000
+        ends_at_its_limit(transport, url_of(listener, scheme="https"))
 
 
 def test_a_call_ends_at_its_limit_when_the_connection_is_not_taken(transport: Transport) -> None:
     with hostile.full_backlog() as port:
-        result = outcome(transport, f"http://127.0.0.1:{port}/", seconds=SHORT_SECONDS)
-    assert result.error == ErrorClass.TIMEOUT
-    assert result.response_ms < LONG_SECONDS / 2 * 1000
+        ends_at_its_limit(transport, f"http://127.0.0.1:{port}/")
 
 
 def test_a_refused_connection_is_told_from_other_failures(transport: Transport) -> None:
@@ -197,7 +207,18 @@ def test_a_refused_connection_is_told_from_other_failures(transport: Transport) 
     assert outcome(transport, f"http://127.0.0.1:{port}/").error == ErrorClass.CONNECT
 
 
-@pytest.mark.parametrize("name", ["sends 50 MB", "redirects with a gzip bomb", "sends 1 MB of headers"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "floods with 100 Continue",
+        "sends 50 MB",
+        "sends a gzip bomb",
+        "redirects with a gzip bomb",
+        "sends 1 MB of headers",
+        "sends a header of 1 MB",
+        "resets within the body of a 200",
+    ],
+)
 def test_memory_stays_flat_when_the_receiver(name: str, transport: Transport) -> None:
     with listening(AT_ONCE[name][0]) as listener:
         for _ in range(10):
@@ -206,6 +227,21 @@ def test_memory_stays_flat_when_the_receiver(name: str, transport: Transport) ->
         for _ in range(100):
             outcome(transport, url_of(listener))
         assert rss_mb() - before < 20
+
+
+def test_memory_stays_flat_while_receivers_drip_and_stall(transport: Transport) -> None:
+    with contextlib.ExitStack() as stack:
+        listeners = [stack.enter_context(listening(behaviour)) for behaviour, _ in OUT_OF_TIME.values()]
+        sizes = []
+        for _ in range(3):
+            calls = [
+                a_call(url_of(listener), tag=f"{listener.port} {number}", seconds=SHORT_SECONDS)
+                for listener in listeners
+                for number in range(20)
+            ]
+            assert {result.error for result in outcomes(transport, *calls).values()} == {ErrorClass.TIMEOUT}
+            sizes.append(rss_mb())
+        assert sizes[-1] - sizes[0] < 20
 
 
 # What is kept

@@ -18,6 +18,8 @@ from types import ModuleType
 from tests.faults import (
     report,
     scenario,
+    test_clocks,
+    test_limits,
     test_operations,
     test_postgresql,
     test_queue,
@@ -37,6 +39,8 @@ MODULES: tuple[ModuleType, ...] = (
     test_postgresql,
     test_queue,
     test_operations,
+    test_clocks,
+    test_limits,
 )
 LONGEST_REASON = 160
 

@@ -6,6 +6,7 @@ has a process group of its own, and all of them end with this one. Orders come a
 go as lines of JSON over one socket, whose descriptor is the argument.
 """
 
+import contextlib
 import ctypes
 import json
 import os
@@ -15,8 +16,12 @@ import signal
 import socket
 import sys
 import traceback
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
+
+from freezegun import freeze_time
 
 from tests.faults import crash_points
 
@@ -94,7 +99,8 @@ def _start(order: dict[str, Any]) -> int:
     status = 1
     try:
         _become(order)
-        status = _run(order["command"], os.environ | order["environment"])
+        with _clock(order["clock_seconds"]):
+            status = _run(order["command"], os.environ | order["environment"])
     except BaseException:
         traceback.print_exc()
     finally:
@@ -114,6 +120,16 @@ def _become(order: dict[str, Any]) -> None:
     os.dup2(output, 1)
     os.dup2(output, 2)
     os.closerange(3, 64)
+
+
+@contextlib.contextmanager
+def _clock(ahead_seconds: int) -> Iterator[None]:
+    """Have this process see a clock that is so many seconds ahead; it goes on as the right one does."""
+    if not ahead_seconds:
+        yield
+        return
+    with freeze_time(datetime.now(UTC) + timedelta(seconds=ahead_seconds), tick=True):
+        yield
 
 
 def _run(command: str, environment: dict[str, str]) -> int:

@@ -34,10 +34,12 @@ class Client:
     def __init__(self, port: int) -> None:
         self._connection = http.client.HTTPConnection("127.0.0.1", port, timeout=CLIENT_SECONDS)
 
-    def ingest(self, subscription_id: str, payload: str) -> Ingested:
+    def ingest(self, subscription_id: str, payload: str, *, idempotency_key: str | None = None) -> Ingested:
         raw = b'{"subscription_id": "%s", "event_type": "invoice.paid", "body": %s}'
         body = raw % (subscription_id.encode(), payload.encode())
         headers = {"Content-Type": "application/json", "X-Webhook-Signature": body_signature(body)}
+        if idempotency_key is not None:
+            headers["Idempotency-Key"] = idempotency_key
         at = time.monotonic()
         try:
             self._connection.request("POST", "/ingest", body, headers)

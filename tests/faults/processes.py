@@ -14,7 +14,7 @@ import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -69,6 +69,7 @@ class Manager:
         self._wanted: Counter[str] = Counter()
         self._numbers: Counter[str] = Counter()
         self.environments: dict[str, dict[str, str]] = {}
+        self._clock_seconds = 0
         # Names of the processes that ended without having been told to.
         self.ended_by_themselves: list[str] = []
         self._is_closing = False
@@ -103,6 +104,15 @@ class Manager:
                 one.send(signal.SIGKILL)
         self.wait_until(lambda: all(len(self._running(name)) == count for name, count in counts.items()))
 
+    @contextlib.contextmanager
+    def wrong_clock(self, seconds: int) -> Iterator[None]:
+        """Give commands of manage.py that are started within the block a clock that is so far ahead."""
+        self._clock_seconds = seconds
+        try:
+            yield
+        finally:
+            self._clock_seconds = 0
+
     def running(self, name: str) -> list[Started]:
         with self._changed:
             return self._running(name)
@@ -120,7 +130,12 @@ class Manager:
         with self._changed:
             self._numbers[name] += 1
             log = self._folder / f"{name}-{self._numbers[name]}.log"
-        order = {"command": command, "log": str(log), "environment": self.environments.get(name, {})}
+        order = {
+            "command": command,
+            "log": str(log),
+            "environment": self.environments.get(name, {}),
+            "clock_seconds": self._clock_seconds,
+        }
         with self._order_lock:
             self._channel.sendall(json.dumps(order).encode() + b"\n")
             self.wait_until(lambda: bool(self._answers))

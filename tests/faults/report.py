@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from tests.faults.scenario import Figures
-from tests.faults.site import LEASE_SECONDS, LOOK_SECONDS, TICK_SECONDS
-from tests.faults.soak import LONGEST_ANSWER_SECONDS, PER_SECOND, WORKERS, Soaked
+from tests.faults.site import CALL_SECONDS, LEASE_SECONDS, LOOK_SECONDS, TICK_SECONDS
+from tests.faults.soak import LONGEST_ANSWER_SECONDS, PER_SECOND, REFUSED_EVERY, WORKERS, Soaked
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -121,14 +121,20 @@ def _soak(soaked: Soaked) -> str:
 ## Soak
 
 {PER_SECOND} ingest calls a second at one web process and {WORKERS} workers, to a receiver that takes up to
-{LONGEST_ANSWER_SECONDS} s and refuses one call in ten, with a fault every 5 to 10 seconds, drawn with seed
-{figures.seed}: {faults}.
+{LONGEST_ANSWER_SECONDS} s and refuses one call in {REFUSED_EVERY}, with a fault every 5 to 10 seconds,
+drawn with seed {figures.seed}: {faults}.
 
 {verdict.accepted} calls were accepted and {refused}. Of the accepted ones {verdict.arrived} arrived,
 {verdict.failed} ended `failed`, {verdict.lost} were lost. {verdict.extra_arrivals} calls arrived more often than
 they had to ({verdict.extra_bound} were in flight at the kills), {verdict.lost_attempts} attempts are logged as
 `worker_lost`. The longest recovery took {figures.recovery_seconds:.1f} s, the slowest answer
 {figures.slowest_answer_seconds:.2f} s.
+"""
+    if soaked.late or soaked.circuits_opened:
+        text += f"""
+{soaked.late} deliveries took longer than their limit of {CALL_SECONDS} s, as happens on a busy machine, and the
+circuit breaker opened {soaked.circuits_opened} times. What it held waited for its probe, 30 s and longer, and is
+in the figure for recovery.
 """
     if verdict.faults:
         text += "\nWhat should not be:\n\n" + "\n".join(f"- {fault}" for fault in verdict.faults[:20]) + "\n"

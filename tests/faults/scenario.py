@@ -23,7 +23,8 @@ POLL_SECONDS = 0.03
 REQUESTS = """
 SELECT
     r.*,
-    r.status = 'pending' AND r.next_attempt_at < statement_timestamp() AND s.status = 'active' AS is_overdue
+    r.status = 'pending' AND r.next_attempt_at < statement_timestamp() AND s.status = 'active'
+        AND (s.circuit_opened_at IS NULL OR s.circuit_probe_at < statement_timestamp()) AS is_overdue
 FROM webhook_requests AS r
 JOIN subscriptions AS s ON s.id = r.subscription_id
 """

@@ -20,19 +20,31 @@ SILENT_SECONDS = 2.0
 LOCKED_SECONDS = 4
 
 # The receiver takes its time, so that calls are in flight whenever something dies, and
-# refuses some: fewer than open a circuit.
+# refuses every so manieth of a subscription. Chance would now and then refuse half of ten,
+# which opens a circuit, and a recovery would be measured that is none: it holds for 30 s.
 LONGEST_ANSWER_SECONDS = 0.3
-REFUSED_SHARE = 0.1
+REFUSED_EVERY = 10
+
+# A machine that is too busy opens circuits all the same. Of what these hold at the end the
+# first probe is awaited, and a second one.
+LAST_WAIT_SECONDS = 120
+
+OPEN_CIRCUITS = "SELECT id, circuit_opened_at FROM subscriptions WHERE circuit_opened_at IS NOT NULL"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Soaked:
-    """What a soak came to; `refused` calls got 503, `unanswered` ones nothing."""
+    """What a soak came to; `refused` ingest calls got 503, `unanswered` ones nothing.
+
+    Deliveries that were `late` took longer than their limit, though the receiver is quicker.
+    """
 
     figures: Figures
     faults: Counter[str]
     refused: int
     unanswered: int
+    late: int
+    circuits_opened: int
     ended_by_themselves: list[str]
 
 
@@ -41,7 +53,11 @@ def soak(site: Site, *, seconds: float, seed: int, say: Callable[[str], None]) -
     site.reset(web=1, worker=WORKERS, scheduler=1, maintenance=1)
     running = Scenario(site, "soak", seed)
     faults: Counter[str] = Counter()
-    subscription_ids = [running.subscribe(retry_schedule=[1] * 8) for _ in range(SUBSCRIPTIONS)]
+    circuits: set[tuple[object, object]] = set()
+    subscription_ids = [
+        running.subscribe(retry_schedule=[1] * 8, target_url=f"{site.receiver.url}/{number}")
+        for number in range(SUBSCRIPTIONS)
+    ]
     site.receiver.otherwise = _slow_and_moody(random.Random(seed))
     left = seconds
     with running.load(*subscription_ids, per_second=PER_SECOND, threads=6):
@@ -53,25 +69,37 @@ def soak(site: Site, *, seconds: float, seed: int, say: Callable[[str], None]) -
             faults[name] += 1
             FAULTS[name](running)
             running.heal()
+            circuits |= _open_circuits(site)
             say(f"  {seconds - left:5.0f} s  {name}; {len(running.ingested)} calls")
+    circuits |= _open_circuits(site)
     # What still waits then is what the oracle finds.
     with contextlib.suppress(AssertionError):
-        running.wait_until_settled()
+        running.wait_until_settled(LAST_WAIT_SECONDS)
     return Soaked(
         figures=running.figures(running.judge()),
         faults=faults,
         refused=sum(call.status == 503 for call in running.ingested),
         unanswered=sum(call.status not in (202, 503) for call in running.ingested),
+        late=len(site.postgresql.query("SELECT 1 FROM delivery_attempts WHERE error = 'timeout'")),
+        circuits_opened=len(circuits),
         ended_by_themselves=list(site.processes.ended_by_themselves),
     )
 
 
 def _slow_and_moody(moods: random.Random) -> Callable[[Arrival], Answer]:
+    calls: Counter[str] = Counter()
+
     def answer(arrival: Arrival) -> Answer:
-        status = 500 if moods.random() < REFUSED_SHARE else 200
+        calls[arrival.path] += 1
+        status = 500 if calls[arrival.path] % REFUSED_EVERY == 0 else 200
         return Answer(status=status, delay_seconds=moods.uniform(0, LONGEST_ANSWER_SECONDS))
 
     return answer
+
+
+def _open_circuits(site: Site) -> set[tuple[object, object]]:
+    """Return which circuits are open, and since when: each is for longer than the time between two faults."""
+    return {(row["id"], row["circuit_opened_at"]) for row in site.postgresql.query(OPEN_CIRCUITS)}
 
 
 def _pass_time(seconds: float) -> None:

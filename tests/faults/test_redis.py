@@ -12,7 +12,7 @@ from tests.faults.site import LOOK_SECONDS, SLACK_SECONDS, Site
 pytestmark = pytest.mark.processes
 
 ANSWER_SECONDS = 1.0
-PERIODIC_JOBS = {b"tick", b"purge"}
+PERIODIC_JOBS = {b"tick", b"purge", b"cancel-orphans", b"operations"}
 ACCEPTED_MEANWHILE = 60
 
 # A new try of Redis until it is clear that it hangs, a pause, and a look; see deliveries/queue.py.
