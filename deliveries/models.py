@@ -1,4 +1,4 @@
-"""What was asked for, and what came of it: events, webhook requests, attempts."""
+"""What was asked for: webhook requests. Here Django finds the other models too, each of which has a module."""
 
 from datetime import datetime, timedelta
 from typing import Any, Self, cast
@@ -8,86 +8,19 @@ from django.db.models import Exists, OuterRef, Prefetch
 from django.db.models.functions import Now
 from django.utils import timezone
 
+from deliveries.attempts import DeliveryAttempt as DeliveryAttempt
+from deliveries.attempts import Trigger as Trigger
 from deliveries.bulk import Operation as Operation
 from deliveries.bulk import OperationPart as OperationPart
-from deliveries.outcome import HINTS, ErrorClass
+from deliveries.events import Event as Event
+from deliveries.heartbeats import Heartbeat as Heartbeat
+from deliveries.holds import HOLDING_FIELDS
+from deliveries.holds import HoldReason as HoldReason
+from deliveries.idempotency_keys import IdempotencyKey as IdempotencyKey
+from deliveries.outcome import ErrorClass
 from subscriptions import event_types
-from subscriptions.models import Circuit, Subscription, new_id
-
-
-class Trigger(models.TextChoices):
-    """Why an attempt is made."""
-
-    INITIAL = "initial"
-    RETRY = "retry"  # the machine's
-    REPLAY = "replay"  # people's
-
-
-class EventQuerySet(models.QuerySet["Event"]):
-    def for_tenant(self, tenant: str | None) -> Self:
-        """Limit to one tenant's events; None, an operator's view, means all of them."""
-        return self if tenant is None else self.filter(tenant=tenant)
-
-
-class Event(models.Model):
-    """Something published once, for everybody who listens. Its payload is stored here alone."""
-
-    id = models.UUIDField(primary_key=True, default=new_id, editable=False)
-    tenant = models.CharField(max_length=255, blank=True, default="")
-    event_type = models.CharField(max_length=event_types.MAX_LENGTH)
-    payload = models.BinaryField()
-    published_at = models.DateTimeField(db_default=Now())
-
-    # What its event type's schema finds wrong with the payload; null means nothing.
-    findings = models.JSONField(null=True)
-
-    objects = EventQuerySet.as_manager()
-
-    class Meta:
-        db_table = "events"
-        ordering = ("-id",)
-        indexes = (
-            # GET /events?event_type=, newest first.
-            models.Index(fields=("event_type", "-id"), name="events_by_type"),
-            # A tenant's events, newest first, and those of one type. Who has no tenants pays nothing.
-            models.Index(fields=("tenant", "-id"), name="events_by_tenant", condition=~models.Q(tenant="")),
-            models.Index(
-                fields=("tenant", "event_type", "-id"),
-                name="events_by_tenant_and_type",
-                condition=~models.Q(tenant=""),
-            ),
-        )
-
-    def __str__(self) -> str:
-        return f"{self.event_type} {self.id}"
-
-    @property
-    def body(self) -> bytes:
-        """The payload's bytes."""
-        return bytes(self.payload)
-
-
-# Fields of a subscription that say when and whether its requests are tried.
-HOLDING_FIELDS = (
-    "status",
-    "ordered",
-    "blocked_until",
-    "circuit_opened_at",
-    "circuit_probe_at",
-    "rate_limit",
-    "rate_times",
-    "rate_counts",
-)
-
-
-class HoldReason(models.TextChoices):
-    """Why a pending request waits though nothing is wrong with it."""
-
-    PAUSED = "paused"
-    DISABLED = "disabled"  # goes out when its subscription is enabled again
-    CIRCUIT_OPEN = "circuit_open"
-    ORDERED = "ordered"
-    RATE_LIMITED = "rate_limited"
+from subscriptions.ids import new_id
+from subscriptions.models import Circuit, Subscription
 
 
 def _waits_for_another() -> models.Case:
@@ -361,118 +294,3 @@ class WebhookRequest(models.Model):
         if self.event is not None:
             return self.event.body
         return bytes(self.payload or b"")
-
-
-class DeliveryAttempt(models.Model):
-    """One HTTP call and what came of it. Rows are only ever added."""
-
-    id = models.UUIDField(primary_key=True, default=new_id, editable=False)
-    request = models.ForeignKey(WebhookRequest, models.PROTECT, related_name="attempts", db_index=False)
-    subscription = models.ForeignKey(Subscription, models.PROTECT, related_name="attempts", db_index=False)
-    attempt_number = models.PositiveIntegerField()
-    trigger = models.CharField(max_length=8, choices=Trigger)
-    attempted_at = models.DateTimeField()
-    success = models.BooleanField()
-    status_code = models.PositiveSmallIntegerField(null=True)
-    error = models.CharField(
-        max_length=16, blank=True, choices=[(error.value, error.value) for error in ErrorClass]
-    )
-    # In words, where more is known than the class of the error says.
-    specific_hint = models.CharField(max_length=500, blank=True, db_default="")
-    response_ms = models.PositiveIntegerField(null=True)
-    dns_ms = models.PositiveIntegerField(null=True)
-    connect_ms = models.PositiveIntegerField(null=True)
-    tls_ms = models.PositiveIntegerField(null=True)
-    first_byte_ms = models.PositiveIntegerField(null=True)
-    response_headers = models.TextField(blank=True, default="")
-    response_body = models.BinaryField(default=b"")
-
-    class Meta:
-        db_table = "delivery_attempts"
-        ordering = ("-id",)
-        indexes = (
-            # GET /status/subscription/{id}: a subscription's latest attempts.
-            models.Index(fields=("subscription", "-attempted_at"), name="attempts_by_subscription"),
-        )
-        constraints = (
-            # Also the index of GET /status/request/{id} and of a request's page in the admin.
-            models.UniqueConstraint(fields=("request", "attempt_number"), name="attempts_numbered_once"),
-        )
-
-    def __str__(self) -> str:
-        return f"attempt {self.attempt_number} of {self.request_id}"
-
-    @property
-    def error_class(self) -> ErrorClass | None:
-        return ErrorClass(self.error) if self.error else None
-
-    @property
-    def hint(self) -> str | None:
-        """What the owner of the receiver may do about this outcome, in words."""
-        if self.error_class is None:
-            return None
-        return self.specific_hint or HINTS[self.error_class]
-
-
-class IdempotencyKey(models.Model):
-    """A call that will be answered as the first of its kind; see deliveries/idempotency.py."""
-
-    scope = models.CharField(max_length=64)
-    key = models.CharField(max_length=255)
-    body_digest = models.BinaryField()
-    # The request, or the first of the events, that the first call stored; and what it was
-    # answered, where the id alone does not tell.
-    stored_id = models.UUIDField()
-    answer = models.BinaryField(null=True)
-    created_at = models.DateTimeField()
-
-    class Meta:
-        db_table = "idempotency_keys"
-        constraints = (models.UniqueConstraint(fields=("scope", "key"), name="idempotency_keys_once"),)
-        # The purge: keys that hold no more.
-        indexes = (models.Index(fields=("created_at",), name="idempotency_keys_by_age"),)
-
-    def __str__(self) -> str:
-        return f"{self.key} of {self.scope}"
-
-
-class HeartbeatQuerySet(models.QuerySet["Heartbeat"]):
-    def beat(self, kind: str, name: str, counts: dict[str, Any] | None = None) -> None:
-        """Note that the process `name` is alive now, by the database's clock, and what it has counted."""
-        self.bulk_create(
-            [self.model(name=name, kind=kind, seen_at=Now(), counts=counts)],
-            update_conflicts=True,
-            unique_fields=["name"],
-            update_fields=["kind", "seen_at", "counts"],
-        )
-
-    def fresh_kinds(self, age: timedelta) -> set[str]:
-        """Return the kinds of process that have been heard of within `age`."""
-        return set(self.filter(seen_at__gt=Now() - age).values_list("kind", flat=True))
-
-    def forget(self, age: timedelta) -> int:
-        """Delete what has not been heard of for `age`; return how many."""
-        return self.filter(seen_at__lte=Now() - age).delete()[0]
-
-
-class Heartbeat(models.Model):
-    """A process that says it is alive. RQ's own registry forgets after a restart of Redis."""
-
-    class Kind(models.TextChoices):
-        WORKER = "worker"
-        MAINTENANCE = "maintenance"
-        SCHEDULER = "scheduler"
-
-    name = models.CharField(primary_key=True, max_length=255)
-    kind = models.CharField(max_length=11, choices=Kind)
-    seen_at = models.DateTimeField()
-    # What a worker has counted since it started (deliveries/tallies.py); null for the others.
-    counts = models.JSONField(null=True)
-
-    objects = HeartbeatQuerySet.as_manager()
-
-    class Meta:
-        db_table = "heartbeats"
-
-    def __str__(self) -> str:
-        return f"{self.kind} {self.name}"

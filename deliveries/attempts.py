@@ -1,0 +1,66 @@
+"""What came of a webhook request: the log of its attempts."""
+
+from django.db import models
+
+from deliveries.outcome import HINTS, ErrorClass
+from subscriptions.ids import new_id
+from subscriptions.models import Subscription
+
+
+class Trigger(models.TextChoices):
+    """Why an attempt is made."""
+
+    INITIAL = "initial"
+    RETRY = "retry"  # the machine's
+    REPLAY = "replay"  # people's
+
+
+class DeliveryAttempt(models.Model):
+    """One HTTP call and what came of it. Rows are only ever added."""
+
+    id = models.UUIDField(primary_key=True, default=new_id, editable=False)
+    request = models.ForeignKey("WebhookRequest", models.PROTECT, related_name="attempts", db_index=False)
+    subscription = models.ForeignKey(Subscription, models.PROTECT, related_name="attempts", db_index=False)
+    attempt_number = models.PositiveIntegerField()
+    trigger = models.CharField(max_length=8, choices=Trigger)
+    attempted_at = models.DateTimeField()
+    success = models.BooleanField()
+    status_code = models.PositiveSmallIntegerField(null=True)
+    error = models.CharField(
+        max_length=16, blank=True, choices=[(error.value, error.value) for error in ErrorClass]
+    )
+    # In words, where more is known than the class of the error says.
+    specific_hint = models.CharField(max_length=500, blank=True, db_default="")
+    response_ms = models.PositiveIntegerField(null=True)
+    dns_ms = models.PositiveIntegerField(null=True)
+    connect_ms = models.PositiveIntegerField(null=True)
+    tls_ms = models.PositiveIntegerField(null=True)
+    first_byte_ms = models.PositiveIntegerField(null=True)
+    response_headers = models.TextField(blank=True, default="")
+    response_body = models.BinaryField(default=b"")
+
+    class Meta:
+        db_table = "delivery_attempts"
+        ordering = ("-id",)
+        indexes = (
+            # GET /status/subscription/{id}: a subscription's latest attempts.
+            models.Index(fields=("subscription", "-attempted_at"), name="attempts_by_subscription"),
+        )
+        constraints = (
+            # Also the index of GET /status/request/{id} and of a request's page in the admin.
+            models.UniqueConstraint(fields=("request", "attempt_number"), name="attempts_numbered_once"),
+        )
+
+    def __str__(self) -> str:
+        return f"attempt {self.attempt_number} of {self.request_id}"
+
+    @property
+    def error_class(self) -> ErrorClass | None:
+        return ErrorClass(self.error) if self.error else None
+
+    @property
+    def hint(self) -> str | None:
+        """What the owner of the receiver may do about this outcome, in words."""
+        if self.error_class is None:
+            return None
+        return self.specific_hint or HINTS[self.error_class]
