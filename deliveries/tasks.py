@@ -7,7 +7,7 @@ import time
 from django.conf import settings
 from django.db import Error, connection
 
-from deliveries import bulk_runs, operations, orphans, queue, sql
+from deliveries import bulk_runs, operations, orphans, queue, sql, worker
 from deliveries.dispatcher import Dispatcher
 from deliveries.models import Heartbeat
 from deliveries.tallies import Tally
@@ -48,7 +48,7 @@ def purge() -> int:
 def run_operations() -> None:
     """Do the batches of operations that are due, for some seconds: the purge is to have its turn too."""
     ends_at = time.monotonic() + OPERATIONS_SECONDS
-    while not queue.is_stopping():
+    while not worker.is_stopping():
         beat_maintenance()
         pause = bulk_runs.step()
         if pause is None:
@@ -86,7 +86,7 @@ def _beat(kind: str) -> None:
 
 def _keep_alive() -> None:
     """Give the signs of life of a long drain; the dispatcher itself deals with a database that is away."""
-    queue.keep_alive()
+    worker.keep_alive()
     try:
         _beat(Heartbeat.Kind.WORKER)
     except Error:
@@ -97,7 +97,7 @@ def _get_dispatcher() -> Dispatcher:
     global _dispatcher
     if _dispatcher is None:
         _dispatcher = Dispatcher(
-            work_waiting=queue.take_wake_ups, should_stop=queue.is_stopping, keep_alive=_keep_alive, tally=_tally
+            work_waiting=queue.take_wake_ups, should_stop=worker.is_stopping, keep_alive=_keep_alive, tally=_tally
         )
     return _dispatcher
 

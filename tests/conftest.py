@@ -15,7 +15,7 @@ from django.db.models.functions import Now
 from pytest_django.plugin import DjangoDbBlocker
 from rest_framework.test import APIClient
 
-from deliveries import queue
+from deliveries import queue, worker
 from deliveries.dispatcher import Dispatcher
 from deliveries.models import WebhookRequest
 from subscriptions import cache, rate_limits, schema_cache, signing
@@ -137,7 +137,7 @@ def client_with_key(make_client: Callable[..., APIClient]) -> APIClient:
 def dispatcher() -> Iterator[Dispatcher]:
     """A dispatcher in this process, as a worker has one."""
     dispatcher = Dispatcher(
-        work_waiting=queue.take_wake_ups, should_stop=queue.is_stopping, keep_alive=queue.keep_alive
+        work_waiting=queue.take_wake_ups, should_stop=worker.is_stopping, keep_alive=worker.keep_alive
     )
     yield dispatcher
     dispatcher.close()

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from deliveries import queue
+from deliveries import queue, worker
 from deliveries import resolver as resolver_module
 from deliveries.dispatcher import Dispatcher
 from deliveries.outcome import HINTS, ErrorClass, Outcome
@@ -367,7 +367,7 @@ def blocked_attempt(
         subscription = make_subscription(url_of(canaries["::1"], host), tenant="acme")
         request = make_request(subscription)
         dispatcher = Dispatcher(
-            work_waiting=queue.take_wake_ups, should_stop=queue.is_stopping, keep_alive=queue.keep_alive
+            work_waiting=queue.take_wake_ups, should_stop=worker.is_stopping, keep_alive=worker.keep_alive
         )
         with contextlib.closing(dispatcher), caplog.at_level(logging.DEBUG):
             assert dispatcher.drain() == 1

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 import pytest
 from django.db import connection
 
-from deliveries import queue
+from deliveries import queue, worker
 from deliveries.dispatcher import Dispatcher
 from tests.receiver import Answer, running_receiver
 
@@ -43,7 +43,7 @@ def delivering():
     """Have a dispatcher claim until `stop` is called or the block ends; yields it and `stop`."""
     stopping = threading.Event()
     dispatcher = Dispatcher(
-        work_waiting=queue.take_wake_ups, should_stop=stopping.is_set, keep_alive=queue.keep_alive
+        work_waiting=queue.take_wake_ups, should_stop=stopping.is_set, keep_alive=worker.keep_alive
     )
     yield dispatcher, stopping.set
     dispatcher.close()

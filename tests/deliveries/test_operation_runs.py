@@ -11,7 +11,7 @@ from django.db.models.functions import Now
 from rq import Queue
 from rq.serializers import JSONSerializer
 
-from deliveries import bulk_runs, queue, tasks
+from deliveries import bulk_runs, queue, tasks, worker
 from deliveries.models import Operation, WebhookRequest
 from tests.threads import at_once
 
@@ -235,9 +235,9 @@ def test_it_goes_on_after_the_time_limit_of_its_task_has_struck(make_subscriptio
     """RQ ends a task that takes too long, wherever it is: that is no fault of the operation."""
     make_failed(make_subscription(), 3)
     operation = Operation.objects.create(kind="replay", selection={"event_type": "invoice.paid"})
-    monkeypatch.setattr(queue, "_looked_at", time.monotonic() + 3600)  # the job alone is to look for it
+    monkeypatch.setattr(worker, "_looked_at", time.monotonic() + 3600)  # the job alone is to look for it
     with (
-        queue._redis() as client,
+        queue.redis_connection() as client,
         psycopg.connect(**connection.get_connection_params() | {"cursor_factory": None}) as other,
     ):
         other.execute("LOCK TABLE webhook_requests IN ACCESS EXCLUSIVE MODE")
@@ -288,7 +288,7 @@ def test_the_task_makes_room_for_others_and_comes_back(start, make_subscription,
     tasks.run_operations()
     assert state(operation) == ("running", 3, 0)
     assert queue.is_redis_there()
-    with queue._redis() as client:
+    with queue.redis_connection() as client:
         assert client.llen("rq:queue:maintenance") == 1
 
 

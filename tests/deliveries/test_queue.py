@@ -1,6 +1,7 @@
 """Wake-ups, workers and the clock, against Redis."""
 
 import json
+import time
 import zlib
 from datetime import UTC, datetime
 
@@ -10,7 +11,7 @@ from django.conf import settings
 from django.core.management import call_command
 from rq import Queue
 
-from deliveries import queue, tasks
+from deliveries import queue, scheduler, tasks, worker
 from deliveries.models import WebhookRequest
 
 PERIODIC = {b"tick", b"purge", b"cancel-orphans", b"operations"}
@@ -23,8 +24,8 @@ def client():
 
 
 @pytest.fixture
-def scheduler(client):
-    return queue.Scheduler(connection=client, interval=1, queue_name=queue.DELIVERIES)
+def clock(client):
+    return scheduler.Scheduler(connection=client, interval=1, queue_name=queue.DELIVERIES)
 
 
 @pytest.fixture(autouse=True)
@@ -82,51 +83,61 @@ def test_a_worker_delivers_what_a_wake_up_tells_it_of(make_subscription, make_re
 
 @pytest.mark.django_db
 def test_an_idle_worker_looks_for_due_requests_by_itself(make_subscription, make_request, receiver, monkeypatch):
-    monkeypatch.setattr(queue, "_looked_at", -queue.IDLE_LOOK_SECONDS)
+    monkeypatch.setattr(worker, "_looked_at", -worker.IDLE_LOOK_SECONDS)
     make_request(make_subscription(receiver.url))
-    queue.look_around(queue.DELIVERIES)
+    worker.look_around(queue.DELIVERIES)
     assert len(receiver.arrivals) == 1
     make_request(make_subscription(receiver.url))
-    queue.look_around(queue.DELIVERIES)
+    worker.look_around(queue.DELIVERIES)
     assert len(receiver.arrivals) == 1
 
 
-def test_periodic_jobs_are_registered_once_under_fixed_ids(scheduler, client):
+def test_periodic_jobs_are_registered_once_under_fixed_ids(clock, client):
     for _ in range(3):
-        scheduler.register_periodic_jobs()
+        clock.register_periodic_jobs()
     assert set(client.zrange("rq:scheduler:scheduled_jobs", 0, -1)) == PERIODIC
 
 
-def test_every_periodic_job_is_one_that_a_worker_runs(scheduler):
-    scheduler.register_periodic_jobs()
-    jobs = list(scheduler.get_jobs())
+def test_every_periodic_job_is_one_that_a_worker_runs(clock):
+    clock.register_periodic_jobs()
+    jobs = list(clock.get_jobs())
     assert len(jobs) == 4
     assert all(callable(job.func) for job in jobs)
 
 
 @pytest.mark.django_db
-def test_periodic_jobs_come_back_after_a_flush(scheduler, client):
-    scheduler.enqueue_jobs()
+def test_periodic_jobs_come_back_after_a_flush(clock, client):
+    clock.enqueue_jobs()
     client.flushdb()
-    scheduler.enqueue_jobs()
+    clock.enqueue_jobs()
     assert set(client.zrange("rq:scheduler:scheduled_jobs", 0, -1)) == PERIODIC
     assert waiting(client) == 1
 
 
+def test_a_periodic_job_that_a_clock_ahead_has_put_off_is_registered_anew(clock, client):
+    clock.register_periodic_jobs()
+    client.zadd("rq:scheduler:scheduled_jobs", dict.fromkeys(PERIODIC, time.time() + 48 * 3600))
+    clock.register_periodic_jobs()
+    due = dict(client.zrange("rq:scheduler:scheduled_jobs", 0, -1, withscores=True))
+    assert set(due) == PERIODIC
+    assert max(due.values()) <= time.time() + 24 * 3600
+    assert due[b"tick"] <= time.time()
+
+
 def test_the_purge_is_due_at_three_in_the_morning_utc():
-    assert queue._next_purge(datetime(2026, 1, 1, 2, tzinfo=UTC)) == datetime(2026, 1, 1, 3, tzinfo=UTC)
-    assert queue._next_purge(datetime(2026, 1, 1, 3, tzinfo=UTC)) == datetime(2026, 1, 2, 3, tzinfo=UTC)
+    assert scheduler._next_purge(datetime(2026, 1, 1, 2, tzinfo=UTC)) == datetime(2026, 1, 1, 3, tzinfo=UTC)
+    assert scheduler._next_purge(datetime(2026, 1, 1, 3, tzinfo=UTC)) == datetime(2026, 1, 2, 3, tzinfo=UTC)
 
 
 @pytest.mark.django_db
-def test_the_purge_job_runs_in_the_maintenance_worker(scheduler, make_subscription, make_request, client):
+def test_the_purge_job_runs_in_the_maintenance_worker(clock, make_subscription, make_request, client):
     request = make_request(make_subscription())
     WebhookRequest.objects.filter(id=request.id).update(
         status="delivered", settled_at=datetime(2020, 1, 1, tzinfo=UTC), next_attempt_at=None
     )
-    scheduler.register_periodic_jobs()
+    clock.register_periodic_jobs()
     client.zadd("rq:scheduler:scheduled_jobs", {"purge": 0})
-    scheduler.enqueue_jobs()
+    clock.enqueue_jobs()
     call_command("rqworker", "maintenance", "--burst")
     assert not WebhookRequest.objects.exists()
 
@@ -220,9 +231,9 @@ def never(*args: object) -> None:
 
 
 @pytest.mark.django_db
-def test_who_writes_to_redis_has_the_clock_import_nothing(client, scheduler, tmp_path):
+def test_who_writes_to_redis_has_the_clock_import_nothing(client, clock, tmp_path):
     strange_job(client, folder=str(tmp_path), meta='{"queue_class_name": "tests.deliveries.nowhere.Queue"}')
     client.delete("rq:queue:deliveries")
     client.zadd("rq:scheduler:scheduled_jobs", {"strange": 0})
-    scheduler.enqueue_jobs()
+    clock.enqueue_jobs()
     assert b"strange" in client.lrange("rq:queue:deliveries", 0, -1)

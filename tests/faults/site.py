@@ -27,7 +27,7 @@ CALL_SECONDS = 1
 TICK_SECONDS = 1
 LEASE_SECONDS = CALL_SECONDS + LEASE_MARGIN_SECONDS
 
-# An idle worker looks for itself this often; see deliveries/queue.py.
+# An idle worker looks for itself this often; see deliveries/worker.py.
 LOOK_SECONDS = 5
 
 # What starting a process and a busy machine may add to a time that is promised.

@@ -4,11 +4,11 @@ from typing import Any
 
 from django.core.management.base import BaseCommand
 
-from deliveries import queue
+from deliveries import scheduler
 
 
 class Command(BaseCommand):
     help = "Run the clock, which wakes a worker every TICK_SECONDS and purges every day."
 
     def handle(self, *args: Any, **options: Any) -> None:
-        queue.run_scheduler()
+        scheduler.run_scheduler()

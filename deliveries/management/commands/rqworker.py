@@ -6,6 +6,7 @@ from django.core.management.base import BaseCommand, CommandParser
 from django_rq.workers import get_worker
 
 from deliveries import queue
+from deliveries.worker import Worker, run_worker
 
 
 class Command(BaseCommand):
@@ -19,10 +20,10 @@ class Command(BaseCommand):
         # One queue per worker: RQ's way of taking a job from several can lose it in a crash.
         name = options["queue"]
 
-        def make_worker() -> queue.Worker:
+        def make_worker() -> Worker:
             worker = get_worker(
-                name, worker_class="deliveries.queue.Worker", serializer="rq.serializers.JSONSerializer"
+                name, worker_class="deliveries.worker.Worker", serializer="rq.serializers.JSONSerializer"
             )
-            return cast(queue.Worker, worker)
+            return cast(Worker, worker)
 
-        queue.run_worker(name, make_worker=make_worker, burst=options["burst"])
+        run_worker(name, make_worker=make_worker, burst=options["burst"])

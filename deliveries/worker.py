@@ -1,0 +1,170 @@
+"""Run workers, which outlive Redis and the database, end their calls before they end, and look for themselves."""
+
+import contextlib
+import logging
+import signal
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import redis
+from django.db import Error, connection
+from rq import SimpleWorker
+from rq.exceptions import StopRequested
+from rq.utils import import_attribute
+from rq.worker import WorkerStatus
+
+from deliveries import queue
+
+logger = logging.getLogger(__name__)
+
+# How often a drain gives a sign of life; see JOB_TIMEOUT_SECONDS in deliveries/queue.py.
+KEEP_ALIVE_SECONDS = 10
+
+# An idle worker looks for due requests by itself this often, should the scheduler be dead.
+IDLE_LOOK_SECONDS = 5
+IDLE_TASKS = {queue.DELIVERIES: queue.DELIVER_DUE, queue.MAINTENANCE: queue.RUN_OPERATIONS}
+
+# How long a worker waits for a job at a time, and for an answer of a Redis that hangs: at
+# most twice in a row, once for a job and once to say goodbye, before it looks for itself.
+JOB_WAIT_SECONDS = 2
+REDIS_HANGS_AFTER_SECONDS = JOB_WAIT_SECONDS + 1
+
+
+class Worker(SimpleWorker):
+    """A worker that does not fork, so that connections and TLS sessions live on between jobs.
+
+    It outlives Redis: while Redis is away it keeps trying, and keeps looking for due
+    requests by itself, as it does when it is idle.
+    """
+
+    max_connection_wait_time = 1.0
+    # RQ's own is 10 seconds longer than the wait for a job.
+    connection_timeout = REDIS_HANGS_AFTER_SECONDS
+    current: "Worker | None" = None
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        # RQ waits for a job for 15 seconds less than this.
+        kwargs |= {"worker_ttl": JOB_WAIT_SECONDS + 15, "log_job_description": False}
+        super().__init__(*args, **kwargs)
+        self._kept_alive_at = 0.0
+        Worker.current = self
+
+    def heartbeat(self, timeout: int | None = None, pipeline: Any = None) -> None:
+        if pipeline is None and self.get_state() == WorkerStatus.IDLE:
+            look_around(self.queue_names()[0])
+            if _is_told_to_stop:
+                raise StopRequested
+        super().heartbeat(timeout, pipeline=pipeline)
+
+    def stop_after_job(self) -> None:
+        self._stop_requested = True
+
+    def perform_job(self, job: Any, queue: Any) -> bool:
+        with _uninterrupted():
+            return super().perform_job(job, queue)
+
+    def _install_signal_handlers(self) -> None:
+        """Leave the handlers of `run_worker` in place: RQ's would raise into a delivery."""
+
+    def keep_alive(self) -> None:
+        """Say that the running job makes progress; does nothing most of the time."""
+        now = time.monotonic()
+        if now - self._kept_alive_at < KEEP_ALIVE_SECONDS:
+            return
+        self._kept_alive_at = now
+        signal.alarm(queue.JOB_TIMEOUT_SECONDS)
+        # Not over RQ's own connection, which waits for a Redis that hangs for seconds.
+        with contextlib.suppress(redis.RedisError):
+            queue.redis_connection().expire(self.key, queue.JOB_TIMEOUT_SECONDS)
+
+
+_looked_at = 0.0
+
+
+def look_around(queue_name: str) -> None:
+    """Do what an idle worker does by itself, without a job, at most every `IDLE_LOOK_SECONDS`."""
+    global _looked_at
+    if time.monotonic() - _looked_at < IDLE_LOOK_SECONDS - 1:
+        return
+    _looked_at = time.monotonic()
+    run_outliving_the_database(IDLE_TASKS[queue_name])
+
+
+def run_outliving_the_database(task: str) -> None:
+    """Run one of deliveries.tasks in this process; a database that is away only costs a line in the log."""
+    try:
+        with _uninterrupted():
+            import_attribute(task)()
+    except Error as error:
+        logger.warning("the database is away", extra={"task": task, "reason": str(error)})
+        connection.close()
+
+
+_is_told_to_stop = False
+_is_uninterrupted = False
+
+
+@contextlib.contextmanager
+def _uninterrupted() -> Iterator[None]:
+    """Have SIGTERM only noted within the block: what is in flight comes to its end first."""
+    global _is_uninterrupted
+    before, _is_uninterrupted = _is_uninterrupted, True
+    try:
+        yield
+    finally:
+        _is_uninterrupted = before
+
+
+def _stop(number: int, frame: Any) -> None:
+    """Note that this process is to end, and end what waits for work at once; asked again, end anyhow."""
+    global _is_told_to_stop
+    if _is_told_to_stop and number == signal.SIGINT:
+        raise SystemExit(1)
+    _is_told_to_stop = True
+    if Worker.current is not None:
+        Worker.current.stop_after_job()
+    if not _is_uninterrupted:
+        raise StopRequested
+
+
+def is_stopping() -> bool:
+    """Return whether this process was told to stop."""
+    return _is_told_to_stop
+
+
+def keep_alive() -> None:
+    """Tell RQ, now and then, that the running job makes progress."""
+    if Worker.current is not None and Worker.current.get_state() == WorkerStatus.BUSY:
+        Worker.current.keep_alive()
+
+
+def run_worker(queue_name: str, *, make_worker: Callable[[], Worker], burst: bool = False) -> None:
+    """Work on one queue until told to stop, with a new RQ worker whenever one gives up.
+
+    RQ ends a worker on many an error, and with exit status 0; a supervisor would have to
+    be told to restart it always. While no worker can live, because Redis is away, full or
+    hangs, what is due is looked for all the same.
+    """
+    before = {number: signal.signal(number, _stop) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        while not _is_told_to_stop:
+            _work(queue_name, make_worker, burst=burst)
+            if burst:
+                return
+            if not _is_told_to_stop:
+                look_around(queue_name)
+                time.sleep(queue.REDIS_AWAY_SECONDS)
+    except StopRequested:
+        return
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _work(queue_name: str, make_worker: Callable[[], Worker], *, burst: bool) -> None:
+    """Let one RQ worker work until it gives up, or is told to stop."""
+    try:
+        make_worker().work(burst=burst, logging_level="WARNING")
+    except redis.RedisError as error:
+        logger.warning("the worker lost Redis", extra={"queue": queue_name, "reason": str(error)})
