@@ -1,16 +1,29 @@
 """The claim: the statements that decide who tries what, and when.
 
-A pending request is due at `next_attempt_at`, by the database's clock. Claiming moves
-that time past a lease and leaves a fresh `lease_token`; settling clears the token and
-either ends the request or sets the next due time. A worker that dies leaves a lease that
-runs out, which is a due time like any other: the claim that finds it logs the lost
-attempt and takes the request again. So there is nothing to clean up, ever.
+A pending request is due at `next_attempt_at`, by the database's clock, and all that becomes
+of it is a move of that time. It is stored as due now. A claim moves its time past a lease,
+counts the attempt and leaves a fresh `lease_token`; settling (settlements.py) clears the
+token, and either ends the request or sets the time of its retry. A settlement counts only
+with the token of the current lease: a worker that was frozen past its own changes nothing.
+
+A worker that dies leaves leases that run out, each a due time like any other: the claim that
+finds it logs the lost attempt and takes the request again. So there is nothing to clean up,
+ever. A request that loses MAX_LOST_IN_A_ROW workers may be what kills them, and is failed
+here; before its last chance it is a suspect, and a worker tries one suspect at a time.
+
+What is due may be held by its subscription, which is paused or disabled, has an open circuit,
+has no slot or call of its rate limit left, or is ordered and waits for another request
+(eligibility.py has these conditions). A claim passes over it, and it stays due: that spends
+no attempt, and nobody has to be told when the hold is over.
 
 Claiming takes two statements in one transaction. The first walks the subscriptions that
 have something due, from where the last claim stopped, and locks those that no other
 worker is claiming from. The second, with a snapshot taken under those locks, counts what
 each has in flight and takes what is free: that makes the caps exact across workers. The
 locks do not hinder ingestion, whose foreign keys only need the weaker KEY SHARE.
+
+A claim looks at so many subscriptions, and the next goes on where it stopped. When each has
+been visited a round is over; dispatcher.py says when another one begins.
 """
 
 import sys

@@ -1,4 +1,22 @@
-"""The loop: claim, send, settle, until nothing is due."""
+"""The loop: claim, send, settle, until nothing is due.
+
+Who has made something due wakes a worker: an ingest call when it is committed, a replay, and
+the scheduler at every tick; a worker that nobody wakes looks every few seconds by itself. A
+wake-up says no more than that (queue.py): the worker calls `drain`, which asks the database
+what is due (claims.py). So one that is lost costs a tick, and one too many costs a claim.
+
+Looking goes in rounds, in which each subscription is visited once. A new word of work, or
+calls that were settled and so left slots, begin a round at once. With calls in flight and
+no such word there is one every LOOK_SECONDS, for what becomes due without anybody saying so:
+retries, leases of workers that died, whatever was held. After a round that found nothing,
+with nothing in flight, the loop ends.
+
+What came of a call is an outcome. retry.py decides by it whether and when the request is
+tried again, and settlements.py stores both: the attempt goes into the log, and under its
+lease's token the request is delivered, failed, or due at the time of its retry, which is
+found like anything else that is due. The same statement keeps the circuit breaker and blocks
+ordered subscriptions behind a failure, which is what the next claim asks for.
+"""
 
 import logging
 import math
@@ -49,7 +67,7 @@ AWAY_SECONDS = 0.5
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Sent:
-    """What the dispatcher remembers of a call in flight."""
+    """What the dispatcher remembers of a call in flight; begun at `attempted_at` by the database's clock."""
 
     request: ClaimedRequest
     attempted_at: datetime
@@ -78,13 +96,18 @@ class Dispatcher:
         self._tally = Tally() if tally is None else tally
         self._transport = open_courier()
         self._slots = Slots(settings.WORKER_CONCURRENCY)
+        # The round: the subscription after which the next claim begins, the last one to visit
+        # (None if a round is to begin), and when a rate limit that held something lets it go.
         self._stopped_after: uuid.UUID | None = None
         self._until: uuid.UUID | None = None
         self._rate_free_at = math.inf
         self._unsettled: list[Settlement] = []
         self._unsettled_since = 0.0
+        # Of what is in flight or not settled yet: how many suspects, and bytes of payload.
         self._suspects = 0
         self._bytes = 0
+        # Times of the monotonic clock: the next claim, the last question for signals, and until
+        # when the database is left alone.
         self._look_at = 0.0
         self._signalled_at = 0.0
         self._away_until = 0.0
@@ -96,7 +119,7 @@ class Dispatcher:
         attempt is lost by it; raises the database's error if there are none.
         """
         attempts = 0
-        self._look_around()
+        self._begin_round()
         busy_at = time.monotonic()
         while True:
             if not self._is_away:
@@ -135,9 +158,9 @@ class Dispatcher:
         if now - self._signalled_at >= SIGNAL_SECONDS:
             self._signalled_at = now
             if self._work_waiting():
-                self._look_around()
+                self._begin_round()
 
-    def _look_around(self) -> None:
+    def _begin_round(self) -> None:
         """Look at once for what is due, and not stop before every subscription has been visited from now on."""
         self._look_at = 0.0
         self._until = None
@@ -193,7 +216,7 @@ class Dispatcher:
         if claim.rate_held_seconds is not None:
             self._rate_free_at = min(self._rate_free_at, now + claim.rate_held_seconds)
         if claim.has_more or len(claim.requests) == limit:
-            self._look_around()
+            self._begin_round()
         elif claim.until is not None:
             self._look_at = 0.0
         else:
@@ -260,7 +283,7 @@ class Dispatcher:
         settled, self._unsettled = self._unsettled, []
         self._suspects -= sum(settlement.request.is_suspect for settlement in settled)
         self._bytes -= sum(len(settlement.request.payload) for settlement in settled)
-        self._look_around()
+        self._begin_round()
         self._tally.note(settled)
         for settlement in settled:
             _log_attempt(settlement)
