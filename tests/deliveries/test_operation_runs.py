@@ -1,10 +1,14 @@
 """Operations as they run: what they bring back, at what pace, beside fresh events, and until the end."""
 
+import signal
+import time
 from collections import Counter
 from datetime import timedelta
 
 import psycopg
 import pytest
+import redis
+from django.conf import settings
 from django.core.management import call_command
 from django.db import connection
 from django.db.models.functions import Now
@@ -230,24 +234,45 @@ def test_it_fails_alone(start, make_subscription, make_failed, caplog):
     assert "an operation failed" in caplog.messages
 
 
-@pytest.mark.django_db(transaction=True)
-def test_it_goes_on_after_the_time_limit_of_its_task_has_struck(make_subscription, make_failed, monkeypatch):
+def run_in_a_worker(monkeypatch, timeout: int) -> str | None:
+    """Have an RQ worker run the task for `timeout` seconds at most; return what became of its job."""
+    monkeypatch.setattr(worker, "_looked_at", time.monotonic() + 3600)  # by itself it is not to look
+    with redis.Redis.from_url(settings.REDIS_URL) as client:
+        jobs = Queue(queue.MAINTENANCE, connection=client, serializer=JSONSerializer, job_class=queue.Job)
+        job = jobs.enqueue_call(queue.RUN_OPERATIONS, timeout=timeout, result_ttl=60, failure_ttl=60)
+        call_command("rqworker", queue.MAINTENANCE, "--burst")
+        return job.get_status()
+
+
+def test_it_goes_on_after_the_time_limit_of_its_task_struck(start, make_subscription, make_failed, monkeypatch):
     """RQ ends a task that takes too long, wherever it is: that is no fault of the operation."""
     make_failed(make_subscription(), 3)
+    operation = start(event_type="invoice.paid")
+
+    def strike(execute, statement, *rest):
+        if "COUNT(" in statement:
+            signal.raise_signal(signal.SIGALRM)
+        return execute(statement, *rest)
+
+    with connection.execute_wrapper(strike):
+        assert run_in_a_worker(monkeypatch, timeout=60) == "failed"
+    assert state(operation) == ("pending", None, 0)
+    assert run_in_a_worker(monkeypatch, timeout=60) == "finished"
+    assert state(operation) == ("done", 3, 3)
+
+
+@pytest.mark.django_db(transaction=True)
+def test_it_goes_on_after_the_time_limit_struck_while_it_waited_for_the_database(
+    make_subscription, make_failed, monkeypatch
+):
+    make_failed(make_subscription(), 3)
     operation = Operation.objects.create(kind="replay", selection={"event_type": "invoice.paid"})
-    monkeypatch.setattr(worker, "_looked_at", time.monotonic() + 3600)  # the job alone is to look for it
-    with (
-        queue.redis_connection() as client,
-        psycopg.connect(**connection.get_connection_params() | {"cursor_factory": None}) as other,
-    ):
+    with psycopg.connect(**connection.get_connection_params() | {"cursor_factory": None}) as other:
         other.execute("LOCK TABLE webhook_requests IN ACCESS EXCLUSIVE MODE")
-        jobs = Queue(queue.MAINTENANCE, connection=client, serializer=JSONSerializer, job_class=queue.Job)
-        job = jobs.enqueue_call(queue.RUN_OPERATIONS, timeout=1, result_ttl=0, failure_ttl=60)
-        call_command("rqworker", queue.MAINTENANCE, "--burst")
-        assert job.get_status() == "failed"
+        assert run_in_a_worker(monkeypatch, timeout=1) == "failed"
         other.rollback()
     assert state(operation) == ("pending", None, 0)
-    tasks.run_operations()
+    assert run_in_a_worker(monkeypatch, timeout=60) == "finished"
     assert state(operation) == ("done", 3, 3)
 
 
