@@ -123,7 +123,7 @@ def _become(order: dict[str, Any]) -> None:
 
 
 @contextlib.contextmanager
-def _clock(ahead_seconds: int) -> Iterator[None]:
+def _clock(ahead_seconds: float) -> Iterator[None]:
     """Have this process see a clock that is so many seconds ahead; it goes on as the right one does."""
     if not ahead_seconds:
         yield

@@ -16,6 +16,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from datetime import timedelta
 from pathlib import Path
 
 from honcho.environ import parse_procfile
@@ -69,7 +70,7 @@ class Manager:
         self._wanted: Counter[str] = Counter()
         self._numbers: Counter[str] = Counter()
         self.environments: dict[str, dict[str, str]] = {}
-        self._clock_seconds = 0
+        self._clock_seconds = 0.0
         # Names of the processes that ended without having been told to.
         self.ended_by_themselves: list[str] = []
         self._is_closing = False
@@ -105,13 +106,13 @@ class Manager:
         self.wait_until(lambda: all(len(self._running(name)) == count for name, count in counts.items()))
 
     @contextlib.contextmanager
-    def wrong_clock(self, seconds: int) -> Iterator[None]:
+    def wrong_clock(self, ahead: timedelta) -> Iterator[None]:
         """Give commands of manage.py that are started within the block a clock that is so far ahead."""
-        self._clock_seconds = seconds
+        self._clock_seconds = ahead.total_seconds()
         try:
             yield
         finally:
-            self._clock_seconds = 0
+            self._clock_seconds = 0.0
 
     def running(self, name: str) -> list[Started]:
         with self._changed:
