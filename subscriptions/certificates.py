@@ -2,13 +2,16 @@
 
 from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey, RSAPrivateNumbers
 from cryptography.hazmat.primitives.asymmetric.types import PublicKeyTypes
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_private_key
 
 MAX_LENGTH = 65_536
 
-# To load an RSA key is to test its primes: seconds for 8,192 bits, which fit in, and minutes for a huge one.
 MAX_KEY_LENGTH = 8_192
+
+# Each handshake signs once, in the one thread of a worker: 1.5 ms with so many bits, 30 ms with twice as many.
+MAX_RSA_BITS = 4_096
 
 
 class RefusedCertificate(ValueError):
@@ -35,9 +38,24 @@ def _load_key(pem: str) -> PublicKeyTypes:
     if len(pem) > MAX_KEY_LENGTH:
         raise RefusedCertificate(f"The private key has at most {MAX_KEY_LENGTH} characters.")
     try:
-        return load_pem_private_key(pem.encode(), password=None).public_key()
+        # Whether the factors of an RSA key are primes is the matter of the one whose key it is: to test them takes
+        # seconds, and minutes if somebody wants it to, in which no other thread runs.
+        key = load_pem_private_key(pem.encode(), password=None, unsafe_skip_rsa_key_validation=True)
     except (ValueError, TypeError, UnsupportedAlgorithm):
         raise RefusedCertificate("The private key is not a PEM key without a password.") from None
+    if isinstance(key, RSAPrivateKey):
+        _check_rsa(key.private_numbers())
+    return key.public_key()
+
+
+def _check_rsa(numbers: RSAPrivateNumbers) -> None:
+    """Raise RefusedCertificate for a key that would take long to sign with: it is large, or one of its numbers is."""
+    modulus, p, q = numbers.public_numbers.n, numbers.p, numbers.q
+    if modulus.bit_length() > MAX_RSA_BITS:
+        raise RefusedCertificate(f"The private key, if it is an RSA key, has at most {MAX_RSA_BITS} bits.")
+    is_small = numbers.d < modulus and numbers.dmp1 < p and numbers.dmq1 < q and numbers.iqmp < p
+    if p * q != modulus or not is_small:
+        raise RefusedCertificate("The private key is an RSA key whose numbers do not belong together.")
 
 
 def _public_key(certificate: x509.Certificate) -> PublicKeyTypes:

@@ -1,8 +1,12 @@
 """Whether certificates in PEM can be used, said before a call depends on them."""
 
+import base64
 import ssl
+import time
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric import rsa
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from subscriptions.certificates import RefusedCertificate, check_certificates, check_pair
 from tests import certificates
@@ -65,3 +69,51 @@ def test_it_refuses_a_certificate_whose_key_is_of_an_unknown_kind(authority, cur
 def test_it_refuses_a_key_of_another_certificate(authority):
     with pytest.raises(RefusedCertificate, match=r"^The private key is not that of the certificate\.$"):
         check_pair(certificates.make_pair(authority).certificate, certificates.make_pair(authority).private_key)
+
+
+def der(tag: int, content: bytes) -> bytes:
+    length = len(content)
+    size = length.to_bytes((length.bit_length() + 7) // 8, "big")
+    return bytes([tag]) + (bytes([length]) if length < 128 else bytes([0x80 | len(size)]) + size) + content
+
+
+def rsa_pem(*numbers: int) -> str:
+    """Write an RSA key (RFC 8017, A.1.2) whatever its numbers are: n, e, d, p, q, dp, dq, qi."""
+    written = [der(2, number.to_bytes(number.bit_length() // 8 + 1, "big")) for number in (0, *numbers)]
+    text = base64.b64encode(der(0x30, b"".join(written))).decode()
+    return f"-----BEGIN RSA PRIVATE KEY-----\n{text}\n-----END RSA PRIVATE KEY-----\n"
+
+
+def prime(exponent: int) -> int:
+    """Return a prime of so many bits, one of Mersenne's."""
+    return 2**exponent - 1
+
+
+SIZES = r"^The private key, if it is an RSA key, has at most 4096 bits\.$"
+NUMBERS = r"^The private key is an RSA key whose numbers do not belong together\.$"
+
+
+@pytest.mark.parametrize(
+    ("numbers", "reason"),
+    [
+        ((15, 3, 3, prime(9689), prime(9941), 1, 1, 1), NUMBERS),
+        ((prime(9689) * prime(9941), 3, 3, prime(9689), prime(9941), 1, 1, 1), SIZES),
+        ((prime(521) * prime(607), 3, 2**20_000, prime(521), prime(607), 1, 1, 1), NUMBERS),
+        ((prime(521) * prime(607), 3, 3, prime(521), prime(607), 2**20_000, 1, 1), NUMBERS),
+        ((prime(521) * prime(607), 3, 3, prime(521), prime(607), 1, 2**20_000, 1), NUMBERS),
+        ((prime(521) * prime(607), 3, 3, prime(521), prime(607), 1, 1, 2**20_000), NUMBERS),
+    ],
+)
+def test_no_key_keeps_the_process_busy(authority, numbers, reason):
+    # To test the primes of the first took minutes, in which no other thread ran.
+    began_at = time.thread_time()
+    with pytest.raises(RefusedCertificate, match=reason):
+        check_pair(certificates.make_pair(authority).certificate, rsa_pem(*numbers))
+    assert time.thread_time() - began_at < 1
+
+
+def test_it_reads_an_rsa_key_as_people_have_them(authority):
+    key = rsa.generate_private_key(65537, 2048)
+    pem = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()).decode()
+    with pytest.raises(RefusedCertificate, match=r"^The private key is not that of the certificate\.$"):
+        check_pair(certificates.make_pair(authority).certificate, pem)
