@@ -2,9 +2,9 @@ from csp.constants import SELF, UNSAFE_INLINE
 from csp.decorators import csp_replace
 from django.contrib import admin
 from django.urls import include, path, re_path
-from drf_spectacular.views import SpectacularJSONAPIView, SpectacularRedocView, SpectacularSwaggerSplitView
+from drf_spectacular.views import SpectacularRedocView, SpectacularSwaggerSplitView
 
-from subscriptions import problems
+from subscriptions import openapi, problems
 
 # Swagger UI and Redoc put styles into their pages, and Redoc works in a thread of its own
 # making. Their scripts are files all the same.
@@ -13,7 +13,7 @@ documentation = csp_replace({"style-src": [SELF, UNSAFE_INLINE], "worker-src": [
 urlpatterns = [
     path("", include("subscriptions.urls")),
     path("", include("deliveries.urls")),
-    path("openapi.json", SpectacularJSONAPIView.as_view(), name="schema"),
+    path("openapi.json", problems.read_only(openapi.description), name="schema"),
     path("docs", documentation(problems.read_only(SpectacularSwaggerSplitView.as_view())), name="docs"),
     path("redoc", documentation(problems.read_only(SpectacularRedocView.as_view())), name="redoc"),
     path("admin/", admin.site.urls),

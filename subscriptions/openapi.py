@@ -1,11 +1,15 @@
 """What the generated API documentation cannot find out by itself."""
 
 from collections.abc import Iterator
+from functools import cache
 from typing import Any
 
 import msgspec
+from django.http import HttpRequest, HttpResponse
 from drf_spectacular.extensions import OpenApiAuthenticationExtension, OpenApiSerializerFieldExtension
+from drf_spectacular.generators import SchemaGenerator
 from drf_spectacular.openapi import AutoSchema
+from drf_spectacular.renderers import OpenApiJsonRenderer
 
 from subscriptions import event_types, problems
 from subscriptions.auth import Auth
@@ -107,6 +111,19 @@ class Schema(AutoSchema):
         if HasScope not in self.view.permission_classes:
             return given
         return f"{given}\n\nThe API key needs the scope `{HasScope.scope_of(self.view, self.method)}`."
+
+
+def description(request: HttpRequest) -> HttpResponse:
+    """Answer with the description of the API, to whoever asks."""
+    return HttpResponse(_description(), content_type=OpenApiJsonRenderer.media_type)
+
+
+@cache
+def _description() -> bytes:
+    """Return the description in JSON, which takes a third of a second to make and is always the same."""
+    schema = SchemaGenerator().get_schema(public=True)  # type: ignore[no-untyped-call]
+    rendered: bytes = OpenApiJsonRenderer().render(schema, renderer_context={})
+    return rendered
 
 
 def document_problems(result: dict[str, Any], **kwargs: Any) -> dict[str, Any]:

@@ -195,6 +195,7 @@ def not_found(request: HttpRequest, exception: Exception | None = None) -> HttpR
 def read_only(view: Callable[..., HttpResponse]) -> Callable[..., HttpResponse]:
     """Have a page answer GET and HEAD alone: DRF would render its refusal of others as a page too."""
 
+    @csrf_exempt
     @functools.wraps(view)
     def answer(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
         if request.method in ("GET", "HEAD"):

@@ -236,6 +236,12 @@ def test_it_names_the_headers_of_an_ingest_call(schema):
     assert found == {("header", "X-Webhook-Signature", True), ("header", "Idempotency-Key", False)}
 
 
+@pytest.mark.parametrize("query", ["version=a%0d%0aX:%20y", "version=%00", "lang=xx&format=yaml", "a=1&" * 2_000])
+def test_it_is_the_same_whatever_the_query_says(client, query):
+    answer = client.get(f"/openapi.json?{query}")
+    assert (answer.status_code, answer.content) == (200, client.get("/openapi.json").content)
+
+
 @pytest.mark.parametrize("path", ["/docs", "/redoc"])
 def test_it_shows_documentation_that_needs_no_other_host(client, path):
     answer = client.get(path)

@@ -285,7 +285,7 @@ def test_a_path_that_is_none_says_so_to_every_method(method):
 
 
 @pytest.mark.parametrize("method", ["POST", "OPTIONS", "PUT"])
-@pytest.mark.parametrize("path", ["/docs", "/redoc"])
+@pytest.mark.parametrize("path", ["/docs", "/redoc", "/openapi.json"])
 def test_the_pages_of_the_documentation_are_only_read(method, path):
     answer = call(method, path)
     assert problem_of(answer) == (405, "method_not_allowed")
