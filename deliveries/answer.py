@@ -7,6 +7,10 @@ from dataclasses import dataclass, field
 MAX_RESPONSE_BYTES = 65_536
 MAX_HEADER_BYTES = 32_768
 
+# Pieces that a body may come in: each costs the loop as much as a large one would, and those of one byte would cost it
+# forty times as much as the whole body in one.
+MAX_PIECES = 4_096
+
 # Headers of an answer that may hold credentials are not stored.
 _UNSTORED_NAMES = {b"set-cookie", b"set-cookie2", b"authorization", b"www-authenticate", b"authentication-info"}
 _UNSTORED_PREFIX = b"proxy-"
@@ -23,6 +27,7 @@ class Answer:
     header_bytes: int = 0
     is_head_complete: bool = False
     body: bytearray = field(default_factory=bytearray)
+    pieces: int = 0
 
     def clear(self) -> None:
         """Forget everything, and let the memory go."""
@@ -30,6 +35,7 @@ class Answer:
         self.header_bytes = 0
         self.is_head_complete = False
         self.body = bytearray()
+        self.pieces = 0
 
     def take_header(self, line: bytes) -> int | None:
         self.header_bytes += len(line)
@@ -46,7 +52,8 @@ class Answer:
     def take_body(self, chunk: bytes) -> int | None:
         room = MAX_RESPONSE_BYTES - len(self.body)
         self.body += chunk[:room]
-        return STOP if len(chunk) > room else None
+        self.pieces += 1
+        return STOP if len(chunk) > room or self.pieces > MAX_PIECES else None
 
     def stored_headers(self) -> str:
         """Return the head as text that PostgreSQL takes, without what may hold credentials."""

@@ -7,8 +7,10 @@ from pathlib import Path
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.x509.oid import NameOID
+
+PrivateKey = ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey
 
 _DAY = datetime.timedelta(days=1)
 _AGO = datetime.timedelta(days=-3)
@@ -50,9 +52,10 @@ def make_pair(
     host: str = "localhost",
     begins_in: datetime.timedelta = _AGO,
     lifetime: datetime.timedelta = _DAY,
+    key: PrivateKey | None = None,
 ) -> Pair:
     """Make a certificate for `host`; without an authority it is self-signed. A negative lifetime is over."""
-    key = ec.generate_private_key(ec.SECP256R1())
+    key = key or ec.generate_private_key(ec.SECP256R1())
     issuer = _name(host) if authority is None else authority.name
     certificate = (
         _builder(_name(host), issuer, key, begins_in=begins_in, lifetime=lifetime)
@@ -72,9 +75,10 @@ def server_context(
     host: str = "localhost",
     begins_in: datetime.timedelta = _AGO,
     lifetime: datetime.timedelta = _DAY,
+    key: PrivateKey | None = None,
 ) -> ssl.SSLContext:
     """Return what a server for `host` needs, with the certificate of `make_pair`."""
-    pair = make_pair(authority, host=host, begins_in=begins_in, lifetime=lifetime)
+    pair = make_pair(authority, host=host, begins_in=begins_in, lifetime=lifetime, key=key)
     path = folder / "server.pem"
     path.write_text(pair.private_key + pair.certificate)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
@@ -85,7 +89,7 @@ def server_context(
 def _builder(
     subject: x509.Name,
     issuer: x509.Name,
-    key: ec.EllipticCurvePrivateKey,
+    key: PrivateKey,
     *,
     begins_in: datetime.timedelta,
     lifetime: datetime.timedelta,
@@ -106,7 +110,7 @@ def _name(text: str) -> x509.Name:
     return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, text)])
 
 
-def _key_text(key: ec.EllipticCurvePrivateKey) -> bytes:
+def _key_text(key: PrivateKey) -> bytes:
     return key.private_bytes(
         serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
     )

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import certifi
 import pytest
+from cryptography.hazmat.primitives.asymmetric import rsa
 
 from deliveries import tls, tokens
 from deliveries.models import DeliveryAttempt
@@ -27,6 +28,18 @@ from tests.deliveries.hostile import Listener, listening
 from tests.deliveries.names import name_server
 
 OVER = datetime.timedelta(days=-1)
+
+# The group for Diffie-Hellman of RFC 3526, section 3, as a server reads it.
+GROUP = """
+-----BEGIN DH PARAMETERS-----
+MIIBCAKCAQEA///////////JD9qiIWjCNMTGYouA3BzRKQJOCIpnzHQCC76mOxOb
+IlFKCHmONATd75UZs806QxswKwpt8l8UN0/hNW1tUcJF5IW1dmJefsb0TELppjft
+awv/XLb0Brft7jhr+1qJn6WunyQRfEsf5kkoZlHs5Fs9wgB8uKFjvwWY2kg2HFXT
+mmkWP6j9JM9fg2VdI9yjrZYcYvNWIIVSu57VKQdwlpZtZww1Tkq8mATxdGwIyhgh
+fDKQXkYuNs474553LBgOhgObJ4Oi7Aeij7XFXfBvTFLJ3ivL9pVYFxg5lUl86pVq
+5RXSJhiY+gUQFXKOWoqsqmj//////////wIBAg==
+-----END DH PARAMETERS-----
+"""
 
 
 @pytest.fixture
@@ -163,6 +176,27 @@ def test_a_receiver_that_knows_only_old_versions_is_not_called(
         result = outcome(transport, listener)
     hint = "The receiver knows no TLS version of today: 1.2 or 1.3 is needed."
     assert (result.error, result.hint, listener.requests) == (ErrorClass.TLS, hint, [])
+
+
+def test_a_receiver_does_not_choose_a_key_exchange_that_takes_long(
+    transport: Transport, tmp_path: Path, authority: Authority
+) -> None:
+    """With Diffie-Hellman over a prime of its own, one handshake may hold up all other calls for half a second."""
+    key = rsa.generate_private_key(65537, 2048)
+    context = certificates.server_context(tmp_path, authority, key=key)
+    context.maximum_version = ssl.TLSVersion.TLSv1_2
+    (tmp_path / "group.pem").write_text(GROUP)
+    context.load_dh_params(tmp_path / "group.pem")
+    answers = []
+    for ciphers in ("kDHE", "kDHE:kECDHE"):
+        context.set_ciphers(ciphers)
+        with listening(hostile.answers(hostile.OK), context=context) as listener:
+            answers.append(outcome(transport, listener))
+    hint = (
+        "The receiver broke the TLS handshake off. It may ask for a client certificate, or know no TLS version or key "
+        "exchange (ECDHE) of today."
+    )
+    assert [(each.error, each.hint) for each in answers] == [(ErrorClass.TLS, hint), (None, None)]
 
 
 # Authorities of a subscription's own

@@ -17,7 +17,7 @@ import psutil
 import pycurl
 import pytest
 
-from deliveries.answer import MAX_HEADER_BYTES, MAX_RESPONSE_BYTES
+from deliveries.answer import MAX_HEADER_BYTES, MAX_PIECES, MAX_RESPONSE_BYTES
 from deliveries.outcome import ErrorClass
 from deliveries.resolver import Resolver
 from deliveries.transport import Call, Transport
@@ -261,6 +261,15 @@ def test_a_body_of_just_the_limit_is_kept_whole_with_its_connection(transport: T
     with listening(hostile.answers(head("200 OK", f"Content-Length: {len(body)}") + body)) as listener:
         assert [outcome(transport, url_of(listener)).response_body == body for _ in range(2)] == [True, True]
         assert listener.connections == 1
+
+
+def test_a_body_that_comes_in_very_many_pieces_is_kept_in_part(transport: Transport) -> None:
+    answer = head("200 OK", "Transfer-Encoding: chunked")
+    for pieces, kept in ((MAX_PIECES, MAX_PIECES), (2 * MAX_PIECES, MAX_PIECES + 1)):
+        with listening(hostile.answers(answer + b"1\r\nx\r\n" * pieces + b"0\r\n\r\n")) as listener:
+            result = outcome(transport, url_of(listener))
+        assert result.is_success
+        assert len(result.response_body) == kept
 
 
 def test_headers_are_kept_up_to_a_limit(transport: Transport) -> None:
