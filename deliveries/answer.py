@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 MAX_RESPONSE_BYTES = 65_536
 MAX_HEADER_BYTES = 32_768
 
-# Pieces that a body may come in: each costs the loop as much as a large one would, and those of one byte would cost it
-# forty times as much as the whole body in one.
+# Pieces that a body may come in: each costs the loop as much as a large one would, and those of one byte
+# would cost it forty times as much as the whole body in one.
 MAX_PIECES = 4_096
 
 # Headers of an answer that may hold credentials are not stored.

@@ -30,8 +30,8 @@ The issuer of the receiver's certificate is not known. Have the receiver send it
 give the certificate of a private authority in ca_certificates.
 """
 _BROKEN_OFF_HINT = """
-The receiver broke the TLS handshake off. It may ask for a client certificate, or know no TLS version or key exchange
-(ECDHE) of today.
+The receiver broke the TLS handshake off. It may ask for a client certificate, or know no TLS version or key
+exchange (ECDHE) of today.
 """
 
 # A refusal that comes after the handshake, as with TLS 1.3, may get lost with its connection.

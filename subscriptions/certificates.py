@@ -38,8 +38,8 @@ def _load_key(pem: str) -> PublicKeyTypes:
     if len(pem) > MAX_KEY_LENGTH:
         raise RefusedCertificate(f"The private key has at most {MAX_KEY_LENGTH} characters.")
     try:
-        # Whether the factors of an RSA key are primes is the matter of the one whose key it is: to test them takes
-        # seconds, and minutes if somebody wants it to, in which no other thread runs.
+        # Whether the factors of an RSA key are primes is the matter of the one whose key it is: to test them
+        # takes seconds, and minutes if somebody wants it to, in which no other thread runs.
         key = load_pem_private_key(pem.encode(), password=None, unsafe_skip_rsa_key_validation=True)
     except (ValueError, TypeError, UnsupportedAlgorithm):
         raise RefusedCertificate("The private key is not a PEM key without a password.") from None
@@ -49,7 +49,7 @@ def _load_key(pem: str) -> PublicKeyTypes:
 
 
 def _check_rsa(numbers: RSAPrivateNumbers) -> None:
-    """Raise RefusedCertificate for a key that would take long to sign with: it is large, or one of its numbers is."""
+    """Raise RefusedCertificate for a key that takes long to sign with: it is large, or one of its numbers is."""
     modulus, p, q = numbers.public_numbers.n, numbers.p, numbers.q
     if modulus.bit_length() > MAX_RSA_BITS:
         raise RefusedCertificate(f"The private key, if it is an RSA key, has at most {MAX_RSA_BITS} bits.")

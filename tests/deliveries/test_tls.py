@@ -193,8 +193,8 @@ def test_a_receiver_does_not_choose_a_key_exchange_that_takes_long(
         with listening(hostile.answers(hostile.OK), context=context) as listener:
             answers.append(outcome(transport, listener))
     hint = (
-        "The receiver broke the TLS handshake off. It may ask for a client certificate, or know no TLS version or key "
-        "exchange (ECDHE) of today."
+        "The receiver broke the TLS handshake off. It may ask for a client certificate, or know no TLS version "
+        "or key exchange (ECDHE) of today."
     )
     assert [(each.error, each.hint) for each in answers] == [(ErrorClass.TLS, hint), (None, None)]
 
