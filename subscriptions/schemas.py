@@ -6,11 +6,14 @@ The only module that knows jsonschema-rs. Nothing is ever fetched, and no patter
 import itertools
 import json
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import jsonschema_rs
 
+from subscriptions import schema_costs
 from subscriptions.filters import pointer_of
+from subscriptions.schema_costs import MAX_SEARCH_WORK, MAX_WORK, Looks
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
 
@@ -21,8 +24,11 @@ MAX_DETAIL_LENGTH = 200
 # Bytes of a payload of which all findings are sought: a larger one may have so many that they fill the memory.
 MAX_SEARCHED_BYTES = 16_384
 
-# Without look-around and back-references, patterns are matched in time linear in the text.
+# Without look-around and back-references, patterns are matched in time linear in the text. How
+# much of it depends on the pattern: by the bytes that it takes, as many looks for each of the text.
 _PATTERNS = jsonschema_rs.RegexOptions(size_limit=1_000_000, dfa_size_limit=1_000_000)
+_LOOKS_OF_SMALLER_PATTERNS = {10_000: 10, 100_000: 100}
+_LOOKS_OF_PATTERN = 1_000
 
 Finding = dict[str, str]
 
@@ -41,14 +47,20 @@ class Schema:
 
     validator: jsonschema_rs.Draft202012Validator
     has_choices: bool
+    looks: Looks
 
     def findings(self, value: Any, *, size: int) -> list[Finding]:
         """Return what is wrong with `value`: a pointer into it, the keyword that says so, and words.
 
-        Of a value with more than MAX_SEARCHED_BYTES of JSON, its `size`, that is the first finding alone.
+        Of a value with more than MAX_SEARCHED_BYTES of JSON, its `size`, or that is much work, it is the
+        first finding alone. What would take too long is not checked, and that is the finding.
         """
+        work = self.looks.work(value, size=size)
+        if work is None or work > MAX_WORK:
+            detail = "The payload cannot be checked: it is too large, or nested too deeply, for this schema."
+            return [{"pointer": "", "code": "unreadable", "detail": detail}]
         try:
-            if size > MAX_SEARCHED_BYTES:
+            if size > MAX_SEARCHED_BYTES or work > MAX_SEARCH_WORK:
                 return self._first_finding(value)
             return [_finding(error) for error in itertools.islice(self.validator.iter_errors(value), MAX_FINDINGS)]
         except (ValueError, RecursionError):
@@ -71,13 +83,15 @@ class Schema:
 def compile_schema(value: Any) -> Schema:
     """Return a schema that is ready to check payloads; raise InvalidSchema for what is none.
 
-    References lead within the schema, or to the vocabularies of JSON Schema itself.
+    References lead within the schema, or to JSON Schema itself, and not in so many ways that a
+    check could take long.
     """
     if not isinstance(value, dict):
         raise InvalidSchema("", "A schema is a JSON object.")
     if value.get("$schema", DIALECT) != DIALECT:
         raise InvalidSchema("/$schema", f"Only JSON Schema 2020-12 is understood: {DIALECT}.")
     try:
+        looks = schema_costs.count_looks(value, looks_of_pattern=_looks_of_pattern)
         validator = jsonschema_rs.Draft202012Validator(
             value, offline=True, validate_formats=True, pattern_options=_PATTERNS
         )
@@ -85,7 +99,19 @@ def compile_schema(value: Any) -> Schema:
         raise InvalidSchema(_pointer(error), _shortened(error.message)) from None
     except (jsonschema_rs.ReferencingError, ValueError, RecursionError) as error:
         raise InvalidSchema("", _shortened(str(error))) from None
-    return Schema(validator=validator, has_choices=_has_choices(value))
+    return Schema(validator=validator, has_choices=_has_choices(value), looks=looks)
+
+
+@lru_cache(maxsize=1_000)
+def _looks_of_pattern(pattern: str) -> int:
+    for size, looks in _LOOKS_OF_SMALLER_PATTERNS.items():
+        options = jsonschema_rs.RegexOptions(size_limit=size)
+        try:
+            jsonschema_rs.Draft202012Validator({"pattern": pattern}, offline=True, pattern_options=options)
+        except (jsonschema_rs.ValidationError, ValueError):
+            continue
+        return looks
+    return _LOOKS_OF_PATTERN
 
 
 def _has_choices(schema: dict[str, Any]) -> bool:
