@@ -1,5 +1,6 @@
 """One-time codes (TOTP, RFC 6238): whoever has set one up needs it to log in to the console."""
 
+import logging
 from base64 import b32encode
 from datetime import timedelta
 from typing import Any, cast
@@ -15,12 +16,14 @@ from django.core.validators import MaxLengthValidator
 from django.db import transaction
 from django.db.models.functions import Now
 from django.http import HttpRequest
-from django_otp.plugins.otp_static.models import StaticDevice, StaticToken
+from django_otp.plugins.otp_static.models import StaticDevice
 from django_otp.plugins.otp_totp.models import TOTPDevice
 
-from subscriptions import audit
+from subscriptions import audit, code_keys
+from subscriptions.secrets import UnreadableSecret
 
-BACKUP_CODES = 10
+logger = logging.getLogger(__name__)
+
 SETUP_TIME = timedelta(minutes=10)  # after the password was given; the key is shown that long
 
 CODE_FIELD = {"autocomplete": "one-time-code", "inputmode": "text", "spellcheck": "false"}
@@ -105,7 +108,7 @@ class CodeForm(forms.Form):
 
     def clean_code(self) -> str:
         code: str = self.cleaned_data["code"]
-        if django_otp.verify_token(self._device.user, self._device.persistent_id, code) is None:
+        if _verified(self._device, code) is None:
             raise forms.ValidationError("This code is wrong. Wait for the next one.", code="wrong_code")
         return code
 
@@ -123,34 +126,48 @@ def verify(user: User, code: str) -> Any:
     is_time_based = code.isascii() and code.isdecimal()
     model = TOTPDevice if is_time_based else StaticDevice
     for device in model.objects.devices_for_user(user, confirmed=True):
-        if (verified := django_otp.verify_token(user, device.persistent_id, code)) is not None:
+        if (verified := _verified(device, code)) is not None:
             return verified
     return None
 
 
+def _verified(device: Any, code: str) -> Any:
+    """Return a device if this code, or this backup code, is of it; None if it is wrong or used."""
+    with transaction.atomic():
+        locked = type(device).objects.select_for_update().filter(pk=device.pk).first()
+        try:
+            return locked if locked is not None and code_keys.is_right(locked, code) else None
+        except UnreadableSecret as error:
+            details = {"user_id": device.user_id, "error": str(error)}
+            logger.error("the key of a one-time code cannot be read", extra=details)
+            return None
+
+
 def pending_device(user: User) -> TOTPDevice | None:
-    """Return the device that this user has begun to set up; forget one that was left unfinished."""
+    """Return the device that this user has begun to set up, opened; forget one that was left unfinished."""
     begun = TOTPDevice.objects.devices_for_user(user, confirmed=False)
     # Whoever finds the session later has not given the password.
     begun.exclude(created_at__gt=Now() - SETUP_TIME).delete()
-    return begun.first()
+    device = begun.first()
+    try:
+        return None if device is None else code_keys.opened(device)
+    except UnreadableSecret:
+        return None
 
 
 def begin(user: User) -> None:
     """Make a new key for this user, which counts once a code of it was given."""
     TOTPDevice.objects.devices_for_user(user, confirmed=False).delete()
-    TOTPDevice.objects.create(user=user, name="app", confirmed=False)
+    code_keys.add_device(user)
 
 
 def confirm(request: HttpRequest, device: TOTPDevice) -> list[str]:
     """Have this device count, in place of the user's others; return the backup codes, which are shown once."""
     user = cast(User, request.user)
-    codes = [StaticToken.random_token() for _ in range(BACKUP_CODES)]
     with transaction.atomic():
         _remove_all(user, but=device)
         TOTPDevice.objects.filter(pk=device.pk).update(confirmed=True)
-        backup = StaticDevice.objects.create(user=user, name="backup codes")
-        StaticToken.objects.bulk_create(StaticToken(device=backup, token=code) for code in codes)
+        codes = code_keys.add_backup_codes(user)
         audit.record(audit.user_actor(request, user), "set up one-time code", kind="user", object_id=user.pk)
     device.refresh_from_db()
     django_otp.login(request, device)

@@ -34,6 +34,7 @@ class Purpose(StrEnum):
     SIGNING = ""
     HEADERS = "headers"
     AUTH = "auth"
+    ONE_TIME_CODE = "one-time code"  # for the row of the user
 
 
 class UnreadableSecret(Exception):

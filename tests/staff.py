@@ -1,8 +1,16 @@
 """People who work with the admin, each with exactly the permissions that a test gives them."""
 
+import time
+
 from django.contrib.auth.models import Permission, User
 from django.http import HttpResponse
 from django.test import Client
+from django_otp.oath import TOTP
+from django_otp.plugins.otp_totp.models import TOTPDevice
+
+from subscriptions import code_keys
+from subscriptions.catalog import EventType
+from subscriptions.models import Subscription
 
 
 def staff_client(*permissions: str) -> Client:
@@ -23,5 +31,25 @@ def operator_client() -> Client:
     return client
 
 
+def seen(row: Subscription | EventType) -> dict[str, str]:
+    """Return the field by which the form of a row knows how it was when the page was opened."""
+    row.refresh_from_db()
+    return {"seen": row.updated_at.isoformat()}
+
+
 def messages_of(response: HttpResponse) -> list[str]:
     return [str(message) for message in response.context["messages"]]
+
+
+def add_one_time_code(user: User) -> TOTPDevice:
+    """Return a device that this user has set up."""
+    device = code_keys.add_device(user)
+    TOTPDevice.objects.filter(pk=device.pk).update(confirmed=True)
+    return device
+
+
+def code_of(device: TOTPDevice) -> str:
+    """Return the code that the app would show now, by the published algorithm (RFC 6238)."""
+    totp = TOTP(code_keys.opened(TOTPDevice.objects.get(pk=device.pk)).bin_key)
+    totp.time = time.time()
+    return f"{totp.token():06}"

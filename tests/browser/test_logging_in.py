@@ -1,21 +1,12 @@
-import time
-
 import pytest
 from django.contrib.auth.models import User
-from django_otp.oath import TOTP
 from django_otp.plugins.otp_totp.models import TOTPDevice
 from playwright.sync_api import Page, expect
 
 from tests.browser.conftest import PASSWORD
+from tests.staff import add_one_time_code, code_of
 
 pytestmark = pytest.mark.browser
-
-
-def code_for(key: str) -> str:
-    """Return what an authenticator app shows for a key that was typed into it."""
-    totp = TOTP(TOTPDevice(key=key).bin_key)
-    totp.time = time.time()
-    return f"{totp.token():06}"
 
 
 def log_in(page: Page, code: str) -> None:
@@ -33,8 +24,7 @@ def test_an_operator_sets_up_a_one_time_code_and_needs_it_from_then_on(
     operator.get_by_role("button", name="Set up").click()
     picture = operator.get_by_role("img", name="QR code of the key")
     assert picture.evaluate("image => image.complete && image.naturalWidth") > 100
-    device = TOTPDevice.objects.get()
-    operator.get_by_label("Code").fill(code_for(device.key))
+    operator.get_by_label("Code").fill(code_of(TOTPDevice.objects.get()))
     operator.get_by_role("button", name="Confirm").click()
     backup_codes = operator.locator("#backup-codes").inner_text().split()
     assert len(backup_codes) == 10
@@ -50,8 +40,7 @@ def test_an_operator_sets_up_a_one_time_code_and_needs_it_from_then_on(
 
 def test_a_code_is_good_once(page: Page, live_server: object) -> None:
     user = User.objects.create_superuser("operator", password=PASSWORD)
-    device = TOTPDevice.objects.create(user=user, name="app")
-    code = code_for(device.key)
+    code = code_of(add_one_time_code(user))
     page.goto(f"{live_server}/admin/")
     log_in(page, code)
     page.get_by_role("heading", name="Administration", exact=True).wait_for()

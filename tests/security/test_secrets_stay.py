@@ -3,13 +3,17 @@
 import base64
 import json
 import os
+import re
+import time
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 import requests
+from django_otp.oath import TOTP
 
 from subscriptions import signing
+from tests.certificates import make_pair
 from tests.conftest import ingest_body
 from tests.receiver import Answer, Receiver, running_receiver
 from tests.security.conftest import url_of
@@ -90,12 +94,8 @@ def use_the_api(caller: Caller, receiver: Receiver) -> None:
         caller.secrets |= known
         request_id = caller.ingest(caller.subscribe(receiver.url, secret=SECRET, **fields))
         caller.wait_for(request_id, lambda status: status["status"] == "delivered")
-    token_url = receiver.url.replace("/hook", "/token")
-    oauth = {"type": "oauth2_client_credentials", "token_url": token_url, "client_id": "c"}
-    oauth |= {"client_secret": "zebra-client-secret"}
-    caller.secrets.add("zebra-client-secret")
-    failing = caller.subscribe(receiver.url, secret=SECRET, retry_schedule=[], auth=oauth)
-    caller.wait_for(caller.ingest(failing), lambda status: status["status"] == "failed")
+    use_access_tokens(caller, receiver)
+    use_a_client_certificate(caller, receiver)
     caller.subscribe(receiver.url)
     rotated = caller.call("POST", f"/subscriptions/{good}/rotate-secret", json={"secret": NEXT_SECRET})
     assert rotated.json()["secret"] == NEXT_SECRET
@@ -114,6 +114,32 @@ def use_the_api(caller: Caller, receiver: Receiver) -> None:
     caller.wait_for(delivered, lambda status: status["attempt_count"] == 2 and status["status"] == "delivered")
     deleted = caller.subscribe(receiver.url, secret=SECRET)
     assert caller.call("DELETE", f"/subscriptions/{deleted}").status_code == 204
+
+
+def use_access_tokens(caller: Caller, receiver: Receiver) -> None:
+    """Fetch one that is good, and then something that is none."""
+    caller.secrets |= {"zebra-client-secret", "zebra-access-token"}
+    token_url = receiver.url.replace("/hook", "/token")
+    oauth = {"type": "oauth2_client_credentials", "token_url": token_url, "client_id": "c"}
+    oauth |= {"client_secret": "zebra-client-secret"}
+    token = {"access_token": "zebra-access-token", "token_type": "Bearer", "expires_in": 3600}
+    receiver.script = [Answer(body=json.dumps(token).encode())]
+    fetching = caller.ingest(caller.subscribe(receiver.url, secret=SECRET, auth=oauth))
+    caller.wait_for(fetching, lambda status: status["status"] == "delivered")
+    assert receiver.arrivals[-1].headers["Authorization"] == "Bearer zebra-access-token"
+    other = oauth | {"client_id": "d"}  # the token of one client is kept
+    failing = caller.subscribe(receiver.url, secret=SECRET, retry_schedule=[], auth=other)
+    caller.wait_for(caller.ingest(failing), lambda status: status["status"] == "failed")
+
+
+def use_a_client_certificate(caller: Caller, receiver: Receiver) -> None:
+    """Call with one, over TLS and in vain, and over plain HTTP, where it is of no use."""
+    pair = make_pair(None)
+    mutual_tls = {"type": "mtls", "certificate": pair.certificate, "private_key": pair.private_key}
+    caller.secrets.add(pair.private_key.splitlines()[1])
+    for target, outcome in ((receiver.url, "delivered"), (receiver.url.replace("http:", "https:"), "failed")):
+        calling = caller.subscribe(target, secret=SECRET, retry_schedule=[], auth=mutual_tls)
+        caller.wait_for(caller.ingest(calling), lambda status, outcome=outcome: status["status"] == outcome)
 
 
 def make_mistakes(caller: Caller, receiver: Receiver) -> None:
@@ -183,8 +209,26 @@ def work_in_the_admin(caller: Caller) -> None:
         fields = {"username": "zebra", "password": password, "csrfmiddlewaretoken": token, "next": "/admin/"}
         return call("POST", "/admin/login/", data=fields)
 
+    def set_up_a_one_time_code() -> None:
+        """Do so, with the code that an app would show for the key that the page tells."""
+        page = "/admin/one-time-code/"
+        token = call("GET", page).text.partition('name="csrfmiddlewaretoken" value="')[2].partition('"')[0]
+        fields = {"csrfmiddlewaretoken": token}
+        assert call("POST", page, data=fields | {"step": "begin", "password": PASSWORD}).status_code == 302
+        key = call("GET", page).text.partition('<code id="key">')[2].partition("<")[0].replace(" ", "")
+        caller.answers.pop()  # the one that may tell the key
+        raw = base64.b32decode(key)
+        totp = TOTP(raw)
+        totp.time = time.time()
+        confirmed = call("POST", page, data=fields | {"step": "confirm", "code": f"{totp.token():06}"})
+        caller.answers.pop()  # the one that may tell the backup codes
+        codes = re.findall(r"\b[a-z2-7]{8}$", confirmed.text.partition('id="backup-codes"')[2], re.MULTILINE)
+        assert len(codes) == 10
+        caller.secrets |= {key, raw.hex(), *codes}
+
     assert log_in(PASSWORD + " but wrong").status_code == 200
     assert log_in(PASSWORD).status_code == 302
+    set_up_a_one_time_code()
     pages = ["/admin/"]
     for model in ("subscriptions/subscription", "subscriptions/apikey", "deliveries/webhookrequest"):
         listed = call("GET", f"/admin/{model}/")

@@ -1,18 +1,20 @@
 """Logging in with a one-time code: needed by whoever has set one up, good once, throttled."""
 
+import base64
 import re
-import time
 from datetime import timedelta
 
 import pytest
 from django.contrib.auth.models import User
 from django.test import Client
-from django_otp.oath import TOTP
-from django_otp.plugins.otp_static.models import StaticDevice, StaticToken
+from django_otp.plugins.otp_static.models import StaticToken
 from django_otp.plugins.otp_totp.models import TOTPDevice
 
+from subscriptions import code_keys
 from subscriptions.audit import AuditEntry
 from subscriptions.one_time_code import SETUP_TIME
+from tests.staff import add_one_time_code, code_of
+from tests.subscriptions.test_secrets import ring_key
 
 pytestmark = pytest.mark.django_db
 
@@ -32,14 +34,7 @@ def user(db: None) -> User:
 
 @pytest.fixture
 def device(user: User) -> TOTPDevice:
-    return TOTPDevice.objects.create(user=user, name="app")
-
-
-def code_of(device: TOTPDevice) -> str:
-    """Return the code that the app would show now, by the published algorithm (RFC 6238)."""
-    totp = TOTP(device.bin_key)
-    totp.time = time.time()
-    return f"{totp.token():06}"
+    return add_one_time_code(user)
 
 
 def log_in(code: str = "", *, client: Client | None = None, password: str = PASSWORD):
@@ -84,7 +79,7 @@ def test_it_refuses_a_code_that_was_used(device):
 
 def test_it_refuses_the_code_of_somebody_else(user, device):
     other = User.objects.create_superuser("grace", password=PASSWORD)
-    another = TOTPDevice.objects.create(user=other, name="app")
+    another = add_one_time_code(other)
     assert log_in(code_of(another)).status_code == 200
 
 
@@ -95,18 +90,75 @@ def test_it_locks_out_who_guesses_codes(device):
 
 
 def test_it_takes_each_backup_code_once(user, device):
-    backup = StaticDevice.objects.create(user=user, name="backup codes")
-    StaticToken.objects.create(device=backup, token="abcd2345")
+    code = code_keys.add_backup_codes(user)[0]
     client = Client()
-    assert log_in(" ABCD2345 ", client=client).status_code == 302
+    assert log_in(f" {code.upper()} ", client=client).status_code == 302
     assert client.get(INDEX).status_code == 200
-    assert log_in("abcd2345").status_code == 200
+    assert log_in(code).status_code == 200
+
+
+def test_it_refuses_the_backup_code_of_somebody_else(device):
+    other = User.objects.create_superuser("grace", password=PASSWORD)
+    code = code_keys.add_backup_codes(other)[0]
+    code_keys.add_backup_codes(device.user)
+    assert log_in(code).status_code == 200
+
+
+def test_the_database_holds_neither_keys_nor_backup_codes(user, device):
+    codes = code_keys.add_backup_codes(user)
+    key = code_keys.opened(TOTPDevice.objects.get(pk=device.pk)).key
+    stored = TOTPDevice.objects.values_list("key", flat=True).get()
+    assert (len(key), len(stored)) == (40, 80)
+    assert key not in stored
+    assert bytes.fromhex(key) not in base64.b64decode(stored)
+    digests = list(StaticToken.objects.values_list("token", flat=True))
+    assert len(digests) == len(codes) == 10
+    assert not set(codes) & set(digests)
+    assert log_in(digests[0]).status_code == 200
+
+
+def test_a_login_leaves_the_key_as_it_is_stored(device):
+    stored = TOTPDevice.objects.values_list("key", flat=True).get()
+    assert log_in("000000").status_code == 200
+    TOTPDevice.objects.update(throttling_failure_count=0)
+    assert log_in(code_of(device)).status_code == 302
+    assert TOTPDevice.objects.values_list("key", flat=True).get() == stored
+
+
+def test_the_key_of_somebody_else_is_of_no_use(user, device):
+    other = User.objects.create_superuser("grace", password=PASSWORD)
+    known = add_one_time_code(other)
+    TOTPDevice.objects.filter(pk=device.pk).update(key=known.key)
+    assert log_in(code_of(known)).status_code == 200
+
+
+@pytest.mark.parametrize("is_plain", [True, False])
+def test_a_key_that_cannot_be_read_lets_nobody_in_and_is_logged(user, device, settings, caplog, is_plain):
+    code = code_of(device)
+    if is_plain:
+        TOTPDevice.objects.update(key="0123456789abcdef0123456789abcdef01234567")
+    else:
+        settings.SECRET_KEYS = [ring_key("another")]
+    assert log_in(code).status_code == 200
+    assert [record.message for record in caplog.records if record.name == "subscriptions.one_time_code"] == [
+        "the key of a one-time code cannot be read"
+    ]
+    assert log_in(code_keys.add_backup_codes(user)[0]).status_code == 302
+
+
+def test_a_setup_whose_key_cannot_be_read_is_begun_again(user, settings):
+    client = logged_in(user)
+    client.post(PAGE, {"step": "begin", "password": PASSWORD})
+    settings.SECRET_KEYS = [ring_key("another")]
+    assert client.get(PAGE).status_code == 200
+    client.post(PAGE, {"step": "begin", "password": PASSWORD})
+    assert "data:image/svg+xml" in client.get(PAGE).content.decode()
 
 
 def test_a_session_from_before_is_of_no_use_once_a_code_is_set_up(user):
     client = logged_in(user)
     assert client.get(INDEX).status_code == 200
-    TOTPDevice.objects.create(user=user, name="app")
+    add_one_time_code(user)
     for url in (INDEX, PAGE, "/admin/subscriptions/subscription/"):
         assert client.get(url)["Location"] == f"/admin/login/?next={url}"
     assert client.post(PAGE, {"step": "remove", "password": PASSWORD}).status_code == 302

@@ -5,10 +5,12 @@ import threading
 
 import pytest
 from django.apps import apps
+from django.contrib.auth.models import User
 from django.core.management import CommandError, call_command
 from django.db import connection, models
+from django_otp.plugins.otp_totp.models import TOTPDevice
 
-from subscriptions import reencryption, secrets
+from subscriptions import code_keys, reencryption, secrets
 from subscriptions.models import Subscription
 from subscriptions.secrets import Purpose
 from tests.conftest import SECRET
@@ -160,6 +162,25 @@ def test_it_keeps_what_somebody_else_writes_meanwhile(subscription, settings):
     reencryption.reencrypt(progress=lambda done: None)
     settings.SECRET_KEYS = [NEW]
     assert secrets_of(subscription) == ALL | {"secret": texts[-1]}
+
+
+def test_it_brings_the_keys_of_one_time_codes_under_the_first_key_too(settings):
+    settings.SECRET_KEYS = [OLD]
+    user = User.objects.create_user("ada")
+    device = code_keys.add_device(user)
+    key = code_keys.opened(TOTPDevice.objects.get(pk=device.pk)).key
+    settings.SECRET_KEYS = [NEW, OLD]
+    assert rotate_encryption("--dry-run")[0] == "1 secrets would be encrypted anew, 0 were under the first key.\n"
+    assert TOTPDevice.objects.get().key == device.key
+    assert rotate_encryption()[0] == "1 secrets encrypted anew, 0 were under the first key.\n"
+    assert rotate_encryption()[0] == "0 secrets encrypted anew, 1 were under the first key.\n"
+    settings.SECRET_KEYS = [NEW]
+    assert code_keys.opened(TOTPDevice.objects.get()).key == key
+    settings.SECRET_KEYS = [ring_key("another")]
+    assert rotate_encryption()[1:] == (
+        f"cannot be read: one-time code of user {user.pk}\n",
+        "1 secrets cannot be read with any key of SECRET_KEYS.",
+    )
 
 
 def test_it_knows_every_column_that_may_hold_a_secret():
