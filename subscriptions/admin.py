@@ -17,7 +17,7 @@ from subscriptions.credentials import UNREADABLE
 from subscriptions.event_type_admin import EventTypeAdmin as EventTypeAdmin
 from subscriptions.event_types import MAX_LENGTH
 from subscriptions.fields import AuthField, CertificatesField, FilterField, HeadersField
-from subscriptions.form_fields import JSON_FIELDS, StrictJSONField
+from subscriptions.form_fields import JSON_FIELDS, FreshForm, StrictJSONField
 from subscriptions.models import (
     LONGEST_RETRY_DELAY_SECONDS,
     MAX_EVENT_TYPES,
@@ -32,7 +32,7 @@ WIDE = {"class": "vLargeTextField"}
 SECRET_TEXT = forms.Textarea(attrs=WIDE | {"rows": 3, "autocomplete": "off"})
 
 
-class SubscriptionForm(forms.ModelForm):
+class SubscriptionForm(FreshForm):
     # Written out, because the fields that Django would make do not say what is wrong with an item.
     event_types = SimpleArrayField(
         forms.CharField(max_length=MAX_LENGTH, validators=[validate_event_type_pattern]),
@@ -67,7 +67,7 @@ class SubscriptionForm(forms.ModelForm):
 
     class Meta:
         model = Subscription
-        fields = "__all__"  # noqa: DJ007 - the admin lists the fields
+        fields = "__all__"  # the admin lists the fields
         labels = {"target_url": "Target URL"}
         widgets = {"target_url": forms.TextInput(attrs=WIDE)}
 
@@ -170,7 +170,8 @@ class SubscriptionAdmin(AuditedAdmin):
     def get_fields(self, request: HttpRequest, obj: Subscription | None = None) -> Any:
         if obj is None:
             return self.new_fields
-        return (*self.changeable_fields, *self.readonly_fields)
+        shown = (*self.changeable_fields, *self.readonly_fields)
+        return (*shown, "seen") if self.has_change_permission(request, obj) else shown
 
     def get_form(
         self,

@@ -19,9 +19,12 @@ class AuditedAdmin(HistoryFromLog):
     """Pages whose changes are recorded."""
 
     def get_object(self, request: HttpRequest, object_id: str, from_field: str | None = None) -> Any:
-        """Return the row, and remember what it is before somebody changes it."""
+        """Return the row; before somebody changes it, lock it and remember what it is."""
         row = super().get_object(request, object_id, from_field)
-        if row is not None and request.method == "POST":
+        if row is None or request.method != "POST":
+            return row
+        row = self.get_queryset(request).select_for_update(no_key=True).filter(pk=row.pk).first()
+        if row is not None:
             vars(request)["_audited_before"] = audit.snapshot(row)
         return row
 

@@ -1,15 +1,18 @@
 """The operator's pages for event types."""
 
+from typing import Any
+
 from django.contrib import admin
 from django.http import HttpRequest
 
 from subscriptions.audited_admin import AuditedAdmin
 from subscriptions.catalog import EventType
-from subscriptions.form_fields import JSON_FIELDS
+from subscriptions.form_fields import JSON_FIELDS, FreshForm
 
 
 @admin.register(EventType)
 class EventTypeAdmin(AuditedAdmin):
+    form = FreshForm
     formfield_overrides = JSON_FIELDS
     list_display = ("name", "validation", "deprecated", "has_schema", "updated_at")
     list_filter = ("validation", "deprecated")
@@ -28,6 +31,10 @@ class EventTypeAdmin(AuditedAdmin):
         "updated_at",
     )
     readonly_fields = ("created_at", "updated_at")
+
+    def get_fields(self, request: HttpRequest, obj: EventType | None = None) -> Any:
+        is_changed = obj is not None and self.has_change_permission(request, obj)
+        return (*self.fields, "seen") if is_changed else self.fields
 
     def get_readonly_fields(self, request: HttpRequest, obj: EventType | None = None) -> tuple[str, ...]:
         # Whoever publishes under the name would publish something that is not described any more.

@@ -1,4 +1,4 @@
-"""Fields of the console's forms."""
+"""Fields of the console's forms, and that nobody saves one over a change that they have not seen."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -29,6 +29,31 @@ class StrictJSONField(forms.JSONField):
         except forms.ValidationError:
             return InvalidJSONInput(data)
         return super().bound_data(data, initial)
+
+
+class FreshForm(forms.ModelForm):
+    """Refuse to change a row that was changed since its page was opened, as the API does with If-Match.
+
+    For a model with `updated_at`, and an admin that locks the row. Its page has to show `seen`.
+    """
+
+    seen = forms.CharField(required=False, widget=forms.HiddenInput)
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._is_new = self.instance._state.adding  # noqa: SLF001 - Django documents it
+        if not self._is_new:
+            self.initial["seen"] = self.instance.updated_at.isoformat()
+
+    def clean(self) -> dict[str, Any] | None:
+        cleaned = super().clean()
+        if not self._is_new and self.cleaned_data.get("seen") != self.initial["seen"]:
+            raise forms.ValidationError(
+                "Nothing is saved: this was changed since the page was opened. "
+                "Open it again in another tab to see how it is now.",
+                code="stale",
+            )
+        return cleaned
 
 
 # For pages with JSON columns of a model.

@@ -6,7 +6,7 @@ from django.urls import reverse
 from subscriptions import schema_cache
 from subscriptions.audit import AuditEntry
 from subscriptions.catalog import EventType
-from tests.staff import operator_client, staff_client
+from tests.staff import operator_client, seen, staff_client
 
 pytestmark = pytest.mark.django_db
 
@@ -40,11 +40,23 @@ def test_it_changes_one_but_not_its_name_and_the_process_forgets_its_schema():
     event_type = EventType.objects.create(name="a", schema={"type": "object"}, validation="warn")
     schema_cache.put({}, generation=schema_cache.generation())
     client = operator_client()
-    assert client.post(change_url(event_type), form(name="b", validation="off")).status_code == 302
+    changed = form(name="b", validation="off", **seen(event_type))
+    assert client.post(change_url(event_type), changed).status_code == 302
     event_type.refresh_from_db()
     assert (event_type.name, event_type.validation, event_type.schema) == ("a", "off", None)
     assert schema_cache.fresh() is None
     schema_cache.end_reading()
+
+
+def test_it_saves_nothing_over_a_change_that_was_not_seen():
+    event_type = EventType.objects.create(name="a", description="old")
+    form_as_opened = form(name="a", validation="warn", **seen(event_type))
+    event_type.description = "new"
+    event_type.save()
+    answer = operator_client().post(change_url(event_type), form_as_opened)
+    assert "this was changed since the page was opened" in answer.content.decode()
+    event_type.refresh_from_db()
+    assert (event_type.description, event_type.validation) == ("new", "off")
 
 
 @pytest.mark.parametrize(
@@ -74,7 +86,8 @@ def test_it_lists_and_finds_them():
 def test_who_may_only_look_cannot_change_anything():
     event_type = EventType.objects.create(name="a")
     client = staff_client("view_eventtype")
-    assert client.get(change_url(event_type)).status_code == 200
+    page = client.get(change_url(event_type))
+    assert (page.status_code, "Seen" in page.content.decode()) == (200, False)
     assert client.post(change_url(event_type), form(name="a", description="x")).status_code == 403
     assert client.get(reverse(ADD)).status_code == 403
 

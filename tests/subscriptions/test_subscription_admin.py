@@ -1,11 +1,14 @@
+import re
+
 import pytest
+from django.db.models.functions import Now
 from django.test import Client
 from django.urls import reverse
 
 from subscriptions import secrets
 from subscriptions.audit import AuditEntry
 from subscriptions.models import ApiKey, Subscription
-from tests.staff import messages_of, operator_client, staff_client
+from tests.staff import messages_of, operator_client, seen, staff_client
 
 pytestmark = pytest.mark.django_db
 
@@ -154,7 +157,7 @@ def test_it_changes_a_subscription_but_not_its_status_or_secret(operator, make_s
     subscription = make_subscription("https://old.example.com/", status="paused")
     stored = bytes(subscription.secret)
     fields = FIELDS | {"event_types": "", "retry_schedule": "", "secret": "another", "status": "active"}
-    response = operator.post(page_of(subscription), fields)
+    response = operator.post(page_of(subscription), fields | seen(subscription))
     assert response.status_code == 302
     subscription.refresh_from_db()
     assert [
@@ -203,7 +206,7 @@ def test_it_keeps_what_is_never_shown_unless_told_otherwise(operator, make_subsc
     subscription.save()
 
     def saved(**fields):
-        operator.post(page_of(subscription), FIELDS | fields)
+        assert operator.post(page_of(subscription), FIELDS | seen(subscription) | fields).status_code == 302
         subscription.refresh_from_db()
         return subscription.secret_header_names, subscription.auth_type
 
@@ -211,6 +214,43 @@ def test_it_keeps_what_is_never_shown_unless_told_otherwise(operator, make_subsc
     assert saved(secret_headers='{"X-Other": "o"}', auth="") == (["X-Other"], "bearer")
     assert saved(secret_headers="", auth="{}") == (["X-Other"], None)
     assert saved(secret_headers="{}", auth="") == ([], None)
+
+
+def seen_on_the_page(client: Client, subscription: Subscription) -> dict[str, str]:
+    page = client.get(page_of(subscription)).content.decode()
+    return dict(re.findall(r'<input type="hidden" name="(seen)" value="([^"]+)"', page))
+
+
+def test_it_saves_nothing_over_a_change_that_was_not_seen(operator, make_subscription, client_with_key):
+    subscription = make_subscription("https://old.example.com/", description="old")
+    opened = FIELDS | {"target_url": "https://old.example.com/"} | seen_on_the_page(operator, subscription)
+    change = {"target_url": "https://new.example.com/"}
+    assert client_with_key.patch(f"/subscriptions/{subscription.id}", change, format="json").status_code == 200
+    for _ in range(2):  # sending it again is no way round
+        response = operator.post(page_of(subscription), opened)
+        assert "this was changed since the page was opened" in response.content.decode()
+    subscription.refresh_from_db()
+    assert (subscription.target_url, subscription.description) == ("https://new.example.com/", "old")
+    assert not AuditEntry.objects.filter(actor="operator", action="change").exists()
+    again = opened | seen_on_the_page(operator, subscription)
+    assert operator.post(page_of(subscription), again).status_code == 302
+    subscription.refresh_from_db()
+    assert (subscription.target_url, subscription.description) == ("https://old.example.com/", "invoices")
+
+
+@pytest.mark.parametrize("seen_at", ["", "nonsense", "2026-11-24T00:00:00+00:00"])
+def test_it_saves_nothing_that_does_not_say_what_was_seen(operator, make_subscription, seen_at):
+    subscription = make_subscription(description="old")
+    assert operator.post(page_of(subscription), FIELDS | {"seen": seen_at}).status_code == 200
+    subscription.refresh_from_db()
+    assert subscription.description == "old"
+
+
+def test_a_delivery_that_notes_something_does_not_disturb_who_edits(operator, make_subscription):
+    subscription = make_subscription()
+    opened = FIELDS | seen_on_the_page(operator, subscription)
+    Subscription.objects.filter(id=subscription.id).update(failing_since=Now(), window_calls=3)
+    assert operator.post(page_of(subscription), opened).status_code == 302
 
 
 def test_it_leaves_out_what_is_deleted(operator, make_subscription):
