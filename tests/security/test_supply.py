@@ -25,10 +25,15 @@ FLOORS = {
     "granian": ("2.7.4", "CVE-2026-42544, CVE-2026-42545 (GHSA-f5p7-9fr5-8jmj): a call ends the process"),
     "hiredis": ("2.1.0", "CVE-2021-32765: an overflow in the parser"),
     "idna": ("3.15", "CVE-2026-45409: quadratic time"),
+    "python-json-logger": (
+        "3.3.0",
+        "CVE-2025-27607 (GHSA-wmxh-pxcx-9w24): a dependency that anybody could publish",
+    ),
     "pyyaml": ("5.4", "CVE-2020-14343 (GHSA-8q59-q68h-6hv4): runs code"),
     "redis": ("4.5.4", "CVE-2023-28859 (GHSA-8fww-64cx-x8p5): answers of another call"),
     "requests": ("2.33.0", "CVE-2026-25645 (GHSA-gc5v-m9x4-r6x2), CVE-2024-47081: leaks .netrc"),
-    "sqlparse": ("0.5.0", "CVE-2024-4340 (GHSA-2m57-hf25-phgg): recursion without end"),
+    "setuptools": ("78.1.1", "CVE-2025-47273 (GHSA-5rjg-fvgr-3xxf): writes outside the folder"),
+    "sqlparse": ("0.5.4", "GHSA-27jp-wm6q-gp25: recursion without end over lists; CVE-2024-4340: over brackets"),
     "urllib3": ("2.7.0", "CVE-2026-44431 (GHSA-qccp-gfcp-xxvc), CVE-2026-44432 (GHSA-mf9v-mfxr-j63j)"),
 }
 LIBCURL_FLOOR = "8.21.0"  # CVE-2026-8932: a connection made with another client certificate is used again

@@ -86,6 +86,17 @@ def test_it_refuses_networks_with_public_addresses_in_them(settings, networks):
 
 
 @pytest.mark.parametrize(
+    "networks",
+    [["0.0.0.0/1", "128.0.0.0/1"], ["2000::/4", "3000::/4"], [f"{first}.0.0.0/8" for first in range(1, 224)]],
+)
+def test_it_refuses_the_internet_in_parts(settings, networks):
+    settings.ALLOWED_NETWORKS = networks
+    refused = [finding.msg for finding in checks.check_allowed_networks() if finding.id == "subscriptions.E006"]
+    private = {"10.0.0.0/8", "127.0.0.0/8"}
+    assert len(refused) == len(set(networks) - private)
+
+
+@pytest.mark.parametrize(
     "network", ["10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "fc00::/8", "127.0.0.0/8", "2001:db8::/32"]
 )
 def test_it_takes_whole_private_networks(settings, network):
