@@ -12,8 +12,8 @@ from deliveries.tallies import Histogram, Tally
 
 def test_a_histogram_counts_what_is_not_above_each_bound():
     histogram = Histogram((0.5, 1.0, 2.5))
-    for value in (0.0, 0.5, 0.75, 1.0, 2.0, 3.0, 4.0):
-        histogram.note(value)
+    histogram.note([0.0, 0.5, 0.75, 1.0, 2.0])
+    histogram.note([3.0, 4.0])
     assert histogram.document() == {"buckets": [("0.5", 2), ("1.0", 4), ("2.5", 5), ("+Inf", 7)], "sum": 11.25}
 
 
