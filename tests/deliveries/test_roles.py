@@ -252,5 +252,11 @@ def test_the_roles_are_made_by_migrate_and_get_what_is_missing():
 
 def test_the_pages_of_the_queue_are_nowhere():
     client = client_of("superuser")
-    for path in ("/django-rq/", "/admin/django_rq/", "/admin/django_rq/queue/", "/admin/django_rq/dashboard/"):
+    for path in (
+        "/django-rq/",
+        "/admin/django_rq/",
+        "/admin/django_rq/queue/",
+        "/admin/django_rq/dashboard/",
+        "/admin/django_rq/dashboard/metrics",
+    ):
         assert client.get(path).status_code == 404

@@ -46,7 +46,8 @@ class Caller:
         self.production = production
         self.key = production.manage("create_api_key", "--name", "caller", "--scope", "read", "--scope", "manage")
         self.key = self.key.splitlines()[-1]
-        self.secrets = {SECRET, NEXT_SECRET, PASSWORD, self.key, TYPED_KEY}
+        self.metrics_token = production.environment["METRICS_TOKEN"]
+        self.secrets = {SECRET, NEXT_SECRET, PASSWORD, self.key, TYPED_KEY, self.metrics_token}
         self.signatures = {TYPED_SIGNATURE}
         self.answers: list[requests.Response] = []
 
@@ -110,6 +111,7 @@ def use_the_api(caller: Caller, receiver: Receiver) -> None:
     caller.call("GET", "/requests")
     caller.call("GET", f"/subscriptions/{good}")
     caller.call("GET", f"/status/subscription/{good}")
+    assert caller.call("GET", "/metrics", key=caller.metrics_token).status_code == 200
     caller.production.manage("replay", delivered)
     caller.wait_for(delivered, lambda status: status["attempt_count"] == 2 and status["status"] == "delivered")
     deleted = caller.subscribe(receiver.url, secret=SECRET)
@@ -152,6 +154,8 @@ def make_mistakes(caller: Caller, receiver: Receiver) -> None:
     caller.call("POST", "/ingest", data=body, headers={"Content-Type": "text/plain; charset=zebra-payload"})
     caller.call("GET", f"/subscriptions/{good}", key=TYPED_KEY)
     caller.call("GET", f"/subscriptions/{good}?api_key={TYPED_KEY}")
+    caller.call("GET", "/metrics", key=TYPED_KEY)
+    caller.call("GET", "/subscriptions", key=caller.metrics_token)
     caller.call("GET", f"/status/subscription/{good}?limit={SECRET}")
     caller.call("POST", "/subscriptions", json={"target_url": f"http://u:{SECRET}@127.0.0.1/", "secret": SECRET})
     caller.call("POST", "/subscriptions", json={"target_url": receiver.url, "secret": SECRET, "colour": PAYLOAD})
