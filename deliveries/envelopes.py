@@ -1,11 +1,13 @@
 """Read the bodies of ingest and publish calls: strictly, and with the payload left as the bytes it is."""
 
+import re
 import uuid
 from typing import TypeVar
 
 import msgspec
 
 from subscriptions import event_types
+from subscriptions.filters import pointer_of
 from subscriptions.problems import Problem
 
 MAX_BATCH = 1_000
@@ -13,6 +15,13 @@ MAX_TENANT_LENGTH = 255
 
 # Three names and two texts: what an ingest envelope has of quotes, outside its body.
 INGEST_QUOTES = 10
+
+# What msgspec says of the members of an object, and what is said of a field everywhere else.
+_MEMBER = re.compile(r"Object (?P<what>missing required|contains unknown) field `(?P<name>.*)`", re.DOTALL)
+MEMBERS = {
+    "missing required": ("required", "This field is required."),
+    "contains unknown": ("unknown", "This field is not known."),
+}
 
 Shape = TypeVar("Shape")
 
@@ -132,13 +141,21 @@ def _decode(body: bytes, shape: type[Shape], pointer: str) -> Shape:
         body.decode()  # msgspec does not look whether what it cuts out is UTF-8
         return msgspec.json.decode(body, type=shape)
     except msgspec.ValidationError as error:
-        message, _, path = str(error).partition(" - at `$")
-        place = path.rstrip("`").replace("[", "/").replace("]", "").replace(".", "/")
-        raise invalid(pointer + place, "invalid", message) from None
+        raise _misfit(str(error), pointer) from None
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise Problem(status=400, code="parse_error", detail=f"The body is not valid JSON: {error}.") from None
     except RecursionError:
         raise Problem(status=400, code="parse_error", detail="The body is nested too deeply.") from None
+
+
+def _misfit(message: str, pointer: str) -> Problem:
+    """Return the refusal of what does not fit its shape, from msgspec's words for it."""
+    if found := _MEMBER.fullmatch(message):
+        code, detail = MEMBERS[found["what"]]
+        return invalid(pointer + pointer_of((found["name"],)), code, detail)
+    words, _, path = message.partition(" - at `$")
+    place = path.rstrip("`").replace("[", "/").replace("]", "").replace(".", "/")
+    return invalid(pointer + place, "invalid", words)
 
 
 def _duplicate(names: str, pointer: str = "") -> Problem:

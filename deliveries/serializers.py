@@ -5,11 +5,11 @@ from typing import Any
 from rest_framework import serializers
 
 from deliveries.models import DeliveryAttempt, HoldReason, Trigger, WebhookRequest
-from deliveries.outcome import ErrorClass
+from deliveries.outcome import HINTS, ErrorClass
 from subscriptions.event_types import MAX_LENGTH
 from subscriptions.strict import StrictFieldsMixin
 
-ERROR_CHOICES = [(error.value, error.value) for error in ErrorClass]
+ERROR_CHOICES = [(error.value, HINTS[error]) for error in ErrorClass]
 
 
 class ReadinessSerializer(serializers.Serializer[Any]):

@@ -6,6 +6,7 @@ Stored encrypted as the JSON of one of these kinds, told apart by `type`.
 import base64
 import re
 from collections.abc import Iterable
+from typing import get_args
 
 import msgspec
 
@@ -88,6 +89,7 @@ class MutualTLS(_Kind, frozen=True, tag="mtls"):
 
 
 Auth = Basic | Bearer | ApiKeyHeader | ClientCredentials | MutualTLS
+TYPES = [str(kind.__struct_config__.tag) for kind in get_args(Auth)]
 
 _decoder: msgspec.json.Decoder[Auth] = msgspec.json.Decoder(Auth)
 
@@ -97,7 +99,7 @@ def parse(text: str | bytes) -> Auth:
     try:
         return _decoder.decode(text)
     except (msgspec.MsgspecError, UnicodeError) as error:
-        raise RefusedAuth(f"{error}.") from None
+        raise _misfit(str(error)) from None
 
 
 def of(value: object) -> Auth:
@@ -105,8 +107,14 @@ def of(value: object) -> Auth:
     try:
         found: Auth = msgspec.convert(value, Auth)
     except (msgspec.ValidationError, UnicodeError) as error:
-        raise RefusedAuth(f"{error}.") from None
+        raise _misfit(str(error)) from None
     return found
+
+
+def _misfit(message: str) -> RefusedAuth:
+    if message.startswith("Invalid value") and message.endswith("`$.type`"):
+        return RefusedAuth(f"The type is one of {', '.join(TYPES)}.")
+    return RefusedAuth(f"{message}.")
 
 
 def check(auth: Auth, allowed_networks: Iterable[Network] = ()) -> None:

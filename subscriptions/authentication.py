@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from django.conf import settings
 from rest_framework.authentication import BaseAuthentication, get_authorization_header
-from rest_framework.exceptions import AuthenticationFailed
+from rest_framework.exceptions import AuthenticationFailed, NotAuthenticated
 from rest_framework.permissions import BasePermission
 from rest_framework.request import Request
 
@@ -40,14 +40,18 @@ class HasScope(BasePermission):
     (DEBUG) a call without a key is allowed; a wrong key never is.
     """
 
-    message = "This API key does not have the scope for this."
+    message = "This call needs an API key with the scope `{scope}`."
     default_scopes: ClassVar[dict[str, str]] = {"GET": ApiKey.Scope.READ}
 
     def has_permission(self, request: Request, view: "APIView") -> bool:
         key = request.auth
         if not isinstance(key, ApiKey):
-            return bool(settings.DEBUG)
-        return key.has_scope(self.scope_of(view, request.method or ""))
+            if settings.DEBUG:
+                return True
+            raise NotAuthenticated("This call needs an API key: send it as Authorization: Bearer whk_…")
+        scope = self.scope_of(view, request.method or "")
+        self.message = HasScope.message.format(scope=scope)
+        return key.has_scope(scope)
 
     @classmethod
     def scope_of(cls, view: "APIView", method: str) -> str:

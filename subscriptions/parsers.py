@@ -10,7 +10,6 @@ from rest_framework.exceptions import ParseError, UnsupportedMediaType
 from rest_framework.negotiation import BaseContentNegotiation
 from rest_framework.parsers import BaseParser
 from rest_framework.request import Request
-from rest_framework.utils.mediatypes import media_type_matches
 
 from subscriptions.problems import Problem
 
@@ -40,11 +39,13 @@ class StrictJSONParser(BaseParser):
 
 
 class JSONOnly(BaseContentNegotiation):
-    """Answer in JSON whatever the caller's Accept says: there is nothing else to choose from."""
+    """Answer in JSON whatever the caller's Accept says: there is nothing else to choose from.
+
+    Read JSON too: what a body is said to be otherwise is refused by the parser, in words.
+    """
 
     def select_parser(self, request: Request, parsers: Any) -> Any:
-        given = request.content_type or ""
-        return next((parser for parser in parsers if media_type_matches(parser.media_type, given)), None)
+        return parsers[0]
 
     def select_renderer(self, request: Request, renderers: Any, format_suffix: str | None = None) -> Any:
         return renderers[0], renderers[0].media_type

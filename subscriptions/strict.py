@@ -25,12 +25,14 @@ class StrictFieldsMixin:
     refusals: ClassVar[dict[str, str]] = {}
 
     def to_internal_value(self, data: Any) -> Any:
-        given = data if isinstance(data, dict) else {}
+        if not isinstance(data, dict):
+            finding = serializers.ErrorDetail("Give a JSON object.", code="invalid")
+            raise serializers.ValidationError({"non_field_errors": [finding]})
         writable = {name: field for name, field in self.fields.items() if not field.read_only}  # type: ignore[attr-defined]
-        if refused := sorted(given.keys() - writable.keys()):
+        if refused := sorted(data.keys() - writable.keys()):
             raise serializers.ValidationError({name: self._refusal(name) for name in refused})
         found = {
-            name: finding for name, value in given.items() if (finding := _type_findings(writable[name], value))
+            name: finding for name, value in data.items() if (finding := _type_findings(writable[name], value))
         }
         try:
             value = super().to_internal_value(data)  # type: ignore[misc]

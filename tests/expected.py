@@ -10,6 +10,9 @@ from subscriptions.models import Subscription
 REQUEST_ID = "id-of-this-test"
 
 
+NO_API_KEY_DETAIL = "This call needs an API key: send it as Authorization: Bearer whk_…"
+
+
 def problem(status: int, code: str, detail: str, *errors: dict[str, str]) -> dict[str, Any]:
     """Return the whole problem document (RFC 9457) of a call that was made with REQUEST_ID."""
     document = {
@@ -28,6 +31,11 @@ def invalid(*errors: tuple[str, str, str]) -> dict[str, Any]:
     names = ("pointer", "code", "detail")
     found = [dict(zip(names, error, strict=True)) for error in errors]
     return problem(400, "invalid", "The request is not valid; see errors.", *found)
+
+
+def no_scope(scope: str) -> dict[str, Any]:
+    """Return the problem document of a call whose API key lacks the scope that it needs."""
+    return problem(403, "permission_denied", f"This call needs an API key with the scope `{scope}`.")
 
 
 def rfc3339(time: datetime) -> str:

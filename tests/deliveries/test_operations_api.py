@@ -8,11 +8,10 @@ import pytest
 from deliveries import operation_views, queue
 from deliveries.models import Operation, WebhookRequest
 from subscriptions.ids import lowest_id_at
-from tests.expected import REQUEST_ID, invalid, problem, rfc3339
+from tests.expected import REQUEST_ID, invalid, no_scope, problem, rfc3339
 
 NOON = datetime(2026, 11, 24, 12, tzinfo=UTC)
 SINCE = "2026-11-24T12:00:00Z"
-NO_SCOPE = problem(403, "permission_denied", "This API key does not have the scope for this.")
 NOT_FOUND = problem(404, "not_found", "There is no such thing here.")
 NO_SUBSCRIPTION = problem(404, "not_found", "There is no such subscription.")
 
@@ -295,11 +294,11 @@ def test_it_answers_404_for_an_unknown_operation(client_with_key, post, db):
 def test_it_wants_a_key_that_may_manage_and_one_that_may_read(post, recover, make_client, make_subscription):
     reader, manager = make_client("read", "publish"), make_client("manage")
     subscription = make_subscription()
-    assert recover(subscription, reader).json() == NO_SCOPE
-    assert post("/operations", {"kind": "replay", "tenant": ""}, reader).json() == NO_SCOPE
+    assert recover(subscription, reader).json() == no_scope("manage")
+    assert post("/operations", {"kind": "replay", "tenant": ""}, reader).json() == no_scope("manage")
     recover(subscription)
     operation = Operation.objects.get()
-    assert post(f"/operations/{operation.id}/cancel", None, reader).json() == NO_SCOPE
+    assert post(f"/operations/{operation.id}/cancel", None, reader).json() == no_scope("manage")
     assert reader.get(f"/operations/{operation.id}").status_code == 200
     assert manager.get("/operations").status_code == 403
 

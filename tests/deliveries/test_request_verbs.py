@@ -7,10 +7,9 @@ import pytest
 
 from deliveries import queue
 from deliveries.models import WebhookRequest
-from tests.expected import REQUEST_ID, invalid, problem, request_body, rfc3339
+from tests.expected import REQUEST_ID, invalid, no_scope, problem, request_body, rfc3339
 
 NOT_FOUND = problem(404, "not_found", "There is no such thing here.")
-NO_SCOPE = problem(403, "permission_denied", "This API key does not have the scope for this.")
 VERBS = ("replay", "cancel")
 
 
@@ -158,7 +157,7 @@ def test_it_touches_no_request_of_another_tenant(post, make_client, make_subscri
 def test_it_wants_a_key_that_may_manage(post, make_client, make_subscription, make_request, verb):
     request = make_request(make_subscription())
     answer = post(request.id, verb, client=make_client("read", "publish"))
-    assert answer.json() == NO_SCOPE
+    assert answer.json() == no_scope("manage")
     assert answer.status_code == 403
 
 

@@ -7,11 +7,9 @@ import pytest
 
 from deliveries.models import Event, WebhookRequest
 from subscriptions.ids import lowest_id_at
-from tests.expected import REQUEST_ID, invalid, problem, request_body, rfc3339
+from tests.expected import REQUEST_ID, invalid, no_scope, request_body, rfc3339
 
 NOON = datetime(2026, 11, 24, 12, tzinfo=UTC)
-
-NO_SCOPE = problem(403, "permission_denied", "This API key does not have the scope for this.")
 
 
 @pytest.fixture
@@ -304,7 +302,7 @@ def test_it_does_not_let_a_cursor_of_another_tenant_out(make_client, make_subscr
 @pytest.mark.parametrize("scope", ["publish", "manage"])
 def test_it_wants_a_key_that_may_read(make_client, scope):
     answer = make_client(scope).get("/requests", headers={"Request-Id": REQUEST_ID})
-    assert answer.json() == NO_SCOPE
+    assert answer.json() == no_scope("read")
     assert answer.status_code == 403
 
 

@@ -80,7 +80,7 @@ def test_it_takes_a_certificate_with_its_key(pair):
     [
         ({}, "Object missing required field `type`."),
         ([], "Expected `object`, got `array`."),
-        ({"type": "digest"}, "Invalid value 'digest' - at `$.type`."),
+        ({"type": "digest"}, "The type is one of basic, bearer, api_key, oauth2_client_credentials, mtls."),
         ({"type": "basic", "username": "u"}, "Object missing required field `password`."),
         ({"type": "bearer", "token": 1}, "Expected `str`, got `int` - at `$.token`."),
         ({"type": "bearer", "token": "a", "scope": ""}, "Object contains unknown field `scope`."),

@@ -112,7 +112,7 @@ def test_it_says_why_a_field_cannot_be_changed(change, subscription, name, detai
             {"timeout_seconds": 0},
             ("/timeout_seconds", "min_value", "Ensure this value is greater than or equal to 1."),
         ),
-        ([], ("", "invalid", "Invalid data. Expected a dictionary, but got list.")),
+        ([], ("", "invalid", "Give a JSON object.")),
     ],
 )
 def test_it_refuses_what_a_new_subscription_could_not_be(change, subscription, data, error):

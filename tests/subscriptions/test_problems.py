@@ -131,8 +131,7 @@ def test_it_answers_415_for_any_other_charset(caller, content_type):
 )
 def test_it_answers_415_for_another_media_type(caller, content_type):
     answer = caller.post(NEW, Content_Type=content_type)
-    detail = f'Unsupported media type "{content_type}" in request.'
-    assert_problem(answer, problem(415, "unsupported_media_type", detail))
+    assert_problem(answer, problem(415, "unsupported_media_type", "Send application/json in UTF-8."))
 
 
 @pytest.mark.parametrize("encoding", ["gzip", "deflate", "br", "identity, gzip"])
@@ -212,9 +211,9 @@ def test_it_answers_400_for_deep_nesting_that_ends(caller):
     assert_problem(caller.post(deep), problem(400, "parse_error", "The body is nested too deeply."))
 
 
-@pytest.mark.parametrize(("body", "kind"), [(b"[]", "list"), (b"5", "int"), (b'"x"', "str"), (b"true", "bool")])
-def test_it_answers_400_for_json_that_is_no_object(caller, body, kind):
-    detail = f"Invalid data. Expected a dictionary, but got {kind}."
+@pytest.mark.parametrize("body", [b"[]", b"5", b'"x"', b"true"])
+def test_it_answers_400_for_json_that_is_no_object(caller, body):
+    detail = "Give a JSON object."
     assert_problem(caller.post(body), invalid(("", "invalid", detail)))
 
 

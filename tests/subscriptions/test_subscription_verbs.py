@@ -85,7 +85,7 @@ def test_it_needs_no_reason(post, make_subscription):
         ({"colour": "red"}, ("/colour", "unknown", "This field is not known.")),
         ({"reason": "x" * 256}, ("/reason", "max_length", "Ensure this field has no more than 255 characters.")),
         ({"reason": "a\0b"}, ("/reason", "null_characters_not_allowed", "Null characters are not allowed.")),
-        (["as asked"], ("", "invalid", "Invalid data. Expected a dictionary, but got list.")),
+        (["as asked"], ("", "invalid", "Give a JSON object.")),
     ],
 )
 @pytest.mark.parametrize("verb", ["pause", "resume", "enable", "disable"])

@@ -171,11 +171,10 @@ def test_it_is_not_confused_by_fields_that_are_named_like_its_own_words(refused)
 
 @pytest.mark.parametrize("data", [[], [{"target_url": URL}], "text", 5, None])
 def test_it_refuses_what_is_no_object(refused, data):
-    kind = type(data).__name__
     if data is None:
         assert refused(data) == invalid(("/target_url", "required", "This field is required."))
         return
-    detail = f"Invalid data. Expected a dictionary, but got {kind}."
+    detail = "Give a JSON object."
     assert refused(data) == invalid(("", "invalid", detail))
 
 
