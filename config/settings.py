@@ -8,15 +8,15 @@ import os
 from datetime import timedelta
 from pathlib import Path
 
-import environ
 from csp.constants import NONE, SELF
 
 from config import embedded
+from config.environment import Env
 
 VERSION = "0.1.0"
 BASE_DIR = Path(__file__).resolve().parent.parent
 
-env = environ.Env()
+env = Env()
 env.read_env(BASE_DIR / ".env")
 
 # Where the embedded servers of `make run` keep their state.
@@ -210,7 +210,7 @@ AXES_VERBOSE = False
 
 # --- PostgreSQL and Redis ----------------------------------------------------------
 
-DATABASES = {"default": env.db("DATABASE_URL", embedded.database_url(DATA_DIR))}
+DATABASES = {"default": env.postgresql("DATABASE_URL", embedded.database_url(DATA_DIR))}
 DATABASES["default"] |= {
     "ENGINE": "config.postgresql",
     "CONN_MAX_AGE": None,
@@ -230,7 +230,7 @@ DATABASES["default"] |= {
 }
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
-REDIS_URL = env.str("REDIS_URL", embedded.redis_url(DATA_DIR))
+REDIS_URL = env.redis("REDIS_URL", embedded.redis_url(DATA_DIR))
 
 RQ_QUEUES = {
     name: {

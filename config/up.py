@@ -17,9 +17,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
 
-import environ
+from django.core.exceptions import ImproperlyConfigured
 
 from config import embedded, supervisor
+from config.environment import Env
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 ADMIN_NAME = "admin"
@@ -30,19 +31,23 @@ class CannotStart(Exception):
 
 
 def main() -> None:
-    environ.Env.read_env(BASE_DIR / ".env")
+    Env.read_env(BASE_DIR / ".env")
     data_dir = BASE_DIR / os.environ.get("DATA_DIR", ".data")
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     try:
         with _only_instance(data_dir):
             _check_port()
+            _check_counts()
             _make_up_settings(data_dir)
+            _load_settings()
             with _servers(data_dir):
-                _prepare_database()
+                _check_redis()
+                _collect_static_files()
+                _say_where(_prepare_database())
                 _run()
     except KeyboardInterrupt:
         sys.exit(130)
-    except (CannotStart, embedded.EmbeddedServerError) as error:
+    except (CannotStart, embedded.EmbeddedServerError, ImproperlyConfigured) as error:
         sys.exit(f"Cannot start: {error}")
     except OSError as error:
         sys.exit(f"Cannot start: {error.strerror or error}: {error.filename or data_dir}")
@@ -79,6 +84,18 @@ def _check_port() -> None:
             ) from None
 
 
+def _check_counts() -> None:
+    """Refuse numbers of processes and threads with which nothing would run."""
+    counts = {
+        "WEB_PROCESSES": Env().int("WEB_PROCESSES", 1),
+        "WEB_THREADS": Env().int("WEB_THREADS", 1),
+        "WORKER_PROCESSES": Env().int("WORKER_PROCESSES", 1),
+    }
+    for name, count in counts.items():
+        if count < 1:
+            raise CannotStart(f"{name} is {count}, and at least 1 is needed.")
+
+
 def _host() -> str:
     return os.environ.get("HOST", "127.0.0.1")
 
@@ -86,13 +103,13 @@ def _host() -> str:
 def _make_up_settings(data_dir: Path) -> None:
     """Fill in, in the environment, what development mode needs and nobody has set."""
     os.environ.setdefault("DEBUG", "on")
-    if not environ.Env().bool("DEBUG"):
+    if not Env().bool("DEBUG"):
         missing = [name for name in ("SECRET_KEY", "SECRET_KEYS", "ALLOWED_HOSTS") if not os.environ.get(name)]
         if missing:
             raise CannotStart(f"DEBUG is off, and {', '.join(missing)} must then be set; see README.md.")
         return
     remembered = data_dir / "development.env"
-    environ.Env.read_env(remembered)
+    Env.read_env(remembered)
     made_up = {
         "DEBUG": "on",
         "SECRET_KEY": secrets.token_urlsafe(48),
@@ -122,36 +139,55 @@ def _servers(data_dir: Path) -> Iterator[None]:
         yield
 
 
-def _prepare_database() -> None:
-    """Check that both servers answer, migrate, and make the first admin user."""
+def _load_settings() -> None:
+    """Load the settings, and refuse those with which each process would end at once, and be started again."""
     import django
-    from django.conf import settings
-    from django.core.management import call_command
-    from django.db import Error, connection
-    from redis import Redis, RedisError
+    from django.core.checks import run_checks
 
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")
     django.setup()
+    for finding in run_checks():
+        if finding.is_serious():
+            raise CannotStart(f"{finding.msg} {finding.hint or ''}".rstrip())
+
+
+def _collect_static_files() -> None:
+    """Put the files of the pages where `web` finds them outside development mode."""
+    from django.conf import settings
+    from django.core.management import call_command
+
+    if not settings.DEBUG:
+        call_command("collectstatic", verbosity=0, interactive=False)
+
+
+def _check_redis() -> None:
+    from django.conf import settings
+    from redis import Redis, RedisError
+
+    try:
+        with Redis.from_url(settings.REDIS_URL, socket_connect_timeout=5, retry=None) as client:
+            client.ping()
+    except RedisError as error:
+        raise CannotStart(f"Redis does not answer: {_in_one_line(error)}") from None
+
+
+def _prepare_database() -> str | None:
+    """Migrate, and make the first admin user; return its password, which has to be told: it is stored nowhere."""
+    from django.core.management import call_command
+    from django.db import Error, connection
+
     try:
         connection.ensure_connection()
         call_command("migrate", verbosity=0, interactive=False)
-        password = _make_admin()
+        return _make_admin()
     except Error as error:
         raise CannotStart(f"the database does not work: {_in_one_line(error)}") from None
     finally:
         connection.close()
-    try:
-        with Redis.from_url(settings.REDIS_URL, socket_connect_timeout=5, retry=None) as client:
-            client.ping()
-    except (RedisError, ValueError) as error:
-        raise CannotStart(f"Redis does not answer: {_in_one_line(error)}") from None
-    if not settings.DEBUG:
-        call_command("collectstatic", verbosity=0, interactive=False)
-    _say_where(password)
 
 
 def _make_admin() -> str | None:
-    """Make the admin user if there is no superuser yet; return the password, which is stored nowhere."""
+    """Make the admin user if there is no superuser yet, and return the password."""
     from django.contrib.auth import get_user_model
 
     users: Any = get_user_model().objects
@@ -179,7 +215,7 @@ def _run() -> None:
         "PYTHONUNBUFFERED": "1",
         "TZ": "UTC",
     }
-    workers = environ.Env().int("WORKER_PROCESSES", 1)
+    workers = Env().int("WORKER_PROCESSES", 1)
     supervisor.run_procfile(BASE_DIR / "Procfile", environment=environment, concurrency={"worker": workers})
 
 

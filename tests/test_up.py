@@ -7,7 +7,8 @@ import sys
 
 import pytest
 
-from tests.service import BASE_DIR, free_port
+from config import embedded
+from tests.service import BASE_DIR, connect, free_port
 
 pytestmark = pytest.mark.processes
 
@@ -64,6 +65,34 @@ def test_a_redis_that_does_not_answer_is_told(run_up):
     status, said = run_up(REDIS_URL=f"redis://127.0.0.1:{free_port()}/0", DATABASE_URL=os.environ["DATABASE_URL"])
     assert status == 1
     assert said.startswith("Cannot start: Redis does not answer: ")
+    assert said.count("\n") == 1
+
+
+def test_the_admin_user_is_not_made_before_its_password_can_be_told(run_up, open_folder):
+    status, _ = run_up(REDIS_URL=f"redis://127.0.0.1:{free_port()}/0")
+    assert status == 1
+    server = embedded.start_postgresql(open_folder / "data", durable=False)
+    try:
+        with connect(embedded.database_url(open_folder / "data")) as connection:
+            assert connection.execute("SELECT to_regclass('auth_user') AS users").fetchone() == {"users": None}
+    finally:
+        server.stop()
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "told"),
+    [
+        ("WEB_PROCESSES", "two", "WEB_PROCESSES is 'two': a number is needed."),
+        ("WORKER_PROCESSES", "0", "WORKER_PROCESSES is 0, and at least 1 is needed."),
+        ("TICK_SECONDS", "0", "TICK_SECONDS is less than 1."),
+        ("RETENTION_DAYS", "-1", "RETENTION_DAYS is less than 0. Give a number from 0 on."),
+        ("REDIS_URL", "localhost:6379", "REDIS_URL is not the URL of a Redis, such as redis://host:6379/0"),
+    ],
+)
+def test_settings_that_nothing_can_run_with_are_told(run_up, name, value, told):
+    status, said = run_up(**{name: value})
+    assert status == 1
+    assert said.startswith(f"Cannot start: {told}")
     assert said.count("\n") == 1
 
 

@@ -1,0 +1,54 @@
+"""Settings as they come from the environment; what cannot be read is told in a sentence, for people."""
+
+from typing import Any
+
+import environ
+from django.core.exceptions import ImproperlyConfigured
+from redis import Redis
+
+POSTGRESQL_SCHEMES = ("postgres", "postgresql", "pgsql", "psql")
+
+
+class Env(environ.Env):  # type: ignore[misc]
+    """django-environ's, whose own exceptions name neither the setting nor what it should be.
+
+    What is wrong with a URL is told without the URL, which may have a password in it.
+    """
+
+    def get_value(self, var: str, cast: Any = None, default: Any = environ.Env.NOTSET, **kwargs: Any) -> Any:
+        try:
+            return super().get_value(var, cast, default, **kwargs)
+        except ValueError:
+            needed = "numbers, separated by commas, are" if isinstance(cast, list) else "a number is"
+            raise ImproperlyConfigured(f"{var} is {self.ENVIRON[var]!r}: {needed} needed.") from None
+
+    def postgresql(self, var: str, default: str) -> dict[str, Any]:
+        """Return what Django needs to reach the database with this URL."""
+        parts = self._parts(self.str(var, default))
+        if not parts.get("NAME"):
+            raise ImproperlyConfigured(
+                f"{var} is not the URL of a PostgreSQL database, such as postgres://user:password@host:5432/name. "
+                "Of a password, all but letters and digits has to be percent-encoded."
+            )
+        return parts
+
+    def _parts(self, url: str) -> dict[str, Any]:
+        """Take a URL of PostgreSQL apart; of what is none there are no parts."""
+        # Asked first: django-environ tells of other URLs, with the password.
+        if url.partition("://")[0] not in POSTGRESQL_SCHEMES:
+            return {}
+        try:
+            return dict(self.db_url_config(url))
+        except ValueError:
+            return {}
+
+    def redis(self, var: str, default: str) -> str:
+        """Return this URL of a Redis."""
+        url: str = self.str(var, default)
+        try:
+            Redis.from_url(url)  # connects later
+        except ValueError:
+            raise ImproperlyConfigured(
+                f"{var} is not the URL of a Redis, such as redis://host:6379/0, rediss://… or unix://…."
+            ) from None
+        return url

@@ -1,0 +1,76 @@
+"""Settings from the environment: what cannot be read is told in a sentence, and no password with it."""
+
+import pytest
+from django.core.exceptions import ImproperlyConfigured
+
+from config.environment import Env
+
+NO_POSTGRESQL = (
+    "DATABASE_URL is not the URL of a PostgreSQL database, such as postgres://user:password@host:5432/name. "
+    "Of a password, all but letters and digits has to be percent-encoded."
+)
+NO_REDIS = "REDIS_URL is not the URL of a Redis, such as redis://host:6379/0, rediss://… or unix://…."
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "",
+        "webhooks",
+        "mysql://me:hidden@localhost/webhooks",
+        "postgres://me:hidden@localhost:5432",
+        "postgres://me:hid/den@localhost/webhooks",
+        "postgres://me:hidden@localhost:port/webhooks",
+    ],
+)
+def test_what_is_no_url_of_a_database_is_told(monkeypatch, url):
+    monkeypatch.setenv("DATABASE_URL", url)
+    with pytest.raises(ImproperlyConfigured) as refusal:
+        Env().postgresql("DATABASE_URL", "postgres://webhooks@/%2Frun/webhooks")
+    assert str(refusal.value) == NO_POSTGRESQL
+
+
+def test_urls_of_databases_are_read(monkeypatch):
+    monkeypatch.setenv("DATABASE_URL", "postgresql://me:p%40ss@db.internal:5433/webhooks?sslmode=require")
+    parts = Env().postgresql("DATABASE_URL", "")
+    assert (parts["USER"], parts["PASSWORD"], parts["HOST"], parts["PORT"], parts["NAME"], parts["OPTIONS"]) == (
+        ("me", "p@ss", "db.internal", 5433, "webhooks", {"sslmode": "require"})
+    )
+    monkeypatch.delenv("DATABASE_URL")
+    parts = Env().postgresql("DATABASE_URL", "postgres://webhooks@/%2Frun/postgresql/webhooks")
+    assert (parts["USER"], parts["HOST"], parts["NAME"]) == ("webhooks", "/run/postgresql", "webhooks")
+
+
+@pytest.mark.parametrize("url", ["", "localhost:6379", "http://localhost", "redis://:hidden@localhost:port/0"])
+def test_what_is_no_url_of_a_redis_is_told(monkeypatch, url):
+    monkeypatch.setenv("REDIS_URL", url)
+    with pytest.raises(ImproperlyConfigured) as refusal:
+        Env().redis("REDIS_URL", "redis://localhost:6379/0")
+    assert str(refusal.value) == NO_REDIS
+
+
+def test_urls_of_a_redis_are_read(monkeypatch):
+    monkeypatch.setenv("REDIS_URL", "rediss://:secret@redis.internal:6380/2")
+    assert Env().redis("REDIS_URL", "") == "rediss://:secret@redis.internal:6380/2"
+
+
+@pytest.mark.parametrize(
+    ("kind", "value", "told"),
+    [
+        ("int", "1 MB", "SIZE is '1 MB': a number is needed."),
+        ("int", "", "SIZE is '': a number is needed."),
+        ("float", "soon", "SIZE is 'soon': a number is needed."),
+    ],
+)
+def test_what_is_no_number_is_told(monkeypatch, kind, value, told):
+    monkeypatch.setenv("SIZE", value)
+    with pytest.raises(ImproperlyConfigured) as refusal:
+        getattr(Env(), kind)("SIZE", 5)
+    assert str(refusal.value) == told
+
+
+def test_what_is_no_list_of_numbers_is_told(monkeypatch):
+    monkeypatch.setenv("DELAYS", "2m,4m")
+    with pytest.raises(ImproperlyConfigured) as refusal:
+        Env().list("DELAYS", cast=int, default=[1])
+    assert str(refusal.value) == "DELAYS is '2m,4m': numbers, separated by commas, are needed."

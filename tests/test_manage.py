@@ -1,0 +1,53 @@
+"""manage.py, when something is in the way: a plain sentence and a status that is not zero."""
+
+import os
+import subprocess
+import sys
+
+from tests.service import BASE_DIR, connect, free_port
+
+
+def manage(*arguments, **settings):
+    """Run a command and return its exit status and what it said."""
+    result = subprocess.run(
+        [sys.executable, "manage.py", *arguments],
+        cwd=BASE_DIR,
+        env=dict(os.environ) | settings,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    return result.returncode, result.stdout + result.stderr
+
+
+def test_a_database_that_does_not_answer_is_told_in_one_line():
+    url = f"postgres://me:hidden@127.0.0.1:{free_port()}/none"
+    status, said = manage("replay", "--status", "failed", "--dry-run", DATABASE_URL=url)
+    assert status == 1
+    assert said.startswith("The database does not work: ")
+    assert "Connection refused" in said
+    assert "hidden" not in said
+    assert said.count("\n") == 1
+
+
+def test_the_traceback_of_it_is_there_for_who_asks():
+    settings = {"DATABASE_URL": f"postgres://me@127.0.0.1:{free_port()}/none"}
+    _, said = manage("list_api_keys", "--traceback", **settings)
+    assert said.startswith("Traceback")
+
+
+def test_a_database_that_was_not_migrated_is_told():
+    server_url = os.environ["DATABASE_URL"]
+    with connect(server_url) as connection:
+        connection.execute("CREATE DATABASE webhooks_not_migrated")
+        try:
+            told = manage("list_api_keys", DATABASE_URL=server_url.rpartition("/")[0] + "/webhooks_not_migrated")
+        finally:
+            connection.execute("DROP DATABASE webhooks_not_migrated WITH (FORCE)")
+    assert told == (1, "The database has not been migrated: run `manage.py migrate` first.\n")
+
+
+def test_a_setting_that_cannot_be_read_is_told_in_one_line():
+    told = "Cannot start: MAX_BODY_BYTES is '1 MB': a number is needed.\n"
+    assert manage("list_api_keys", MAX_BODY_BYTES="1 MB") == (1, told)
