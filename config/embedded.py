@@ -8,7 +8,6 @@ PostgreSQL refuses to run as root, so for root it runs as an unprivileged user, 
 a folder which that user can enter.
 """
 
-import ctypes
 import hashlib
 import importlib.metadata
 import importlib.util
@@ -18,7 +17,6 @@ import shutil
 import signal
 import stat
 import subprocess  # nosec B404
-import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -29,6 +27,8 @@ from urllib.parse import quote
 
 import psycopg
 import redis
+
+from config import lifetimes
 
 DATABASE_NAME = "webhooks"
 DATABASE_USER = "webhooks"
@@ -204,8 +204,8 @@ def _redis_binary() -> str:
     found = shutil.which("redis-server")
     if found is None:
         raise EmbeddedServerError(
-            "No Redis here: install redis-server (the bundled one has no build for this "
-            "Python), or set REDIS_URL to one that runs."
+            "No Redis here: the bundled one has no build for this Python. Install redis-server, set REDIS_URL "
+            "to one that runs, or take another Python: make run PYTHON=python3.12"
         )
     return found
 
@@ -287,13 +287,8 @@ def _spawn(command: list[str], log: Path, user: pwd.struct_passwd | None) -> sub
 
 
 def _end_with_parent() -> None:
-    """Have the kernel end this process when its parent dies, however it dies.
-
-    SIGINT is PostgreSQL's fast shutdown, and Redis saves and ends on it too.
-    """
-    if sys.platform == "linux":
-        pr_set_pdeathsig = 1
-        ctypes.CDLL(None).prctl(pr_set_pdeathsig, signal.SIGINT)
+    """End with the parent by SIGINT: PostgreSQL's fast shutdown, and Redis saves and ends on it too."""
+    lifetimes.end_with_parent(signal.SIGINT)
 
 
 def _wait_until_ready(server: Server, probe: Callable[[], object]) -> None:

@@ -1,6 +1,9 @@
 """Run the Procfile's processes under honcho, and start again any that ends by itself."""
 
+import functools
 import multiprocessing
+import os
+import signal
 import sys
 from pathlib import Path
 from typing import Any
@@ -8,7 +11,9 @@ from typing import Any
 import honcho.manager
 from honcho.environ import expand_processes, parse_procfile
 from honcho.printer import Printer
-from honcho.process import Process
+from honcho.process import Popen, Process
+
+from config import lifetimes
 
 # `release` is a step of a deployment, not a process.
 STEPS = {"release"}
@@ -24,6 +29,10 @@ class _RestartingProcess(Process):  # type: ignore[misc]
     """A process that is started again when it ends, as a service manager would do."""
 
     def run(self, events: Any = None, ignore_signals: bool = False) -> None:  # noqa: FBT001, FBT002 - honcho's signature
+        # A terminal that is closed tells everybody; who is told here is the supervisor.
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
+        lifetimes.end_with_parent(signal.SIGKILL)
+        self._child_ctor = functools.partial(Popen, preexec_fn=_begin_afresh)
         while not _stopping.is_set():
             super().run(events, ignore_signals)
             _stopping.wait(RESTART_SECONDS)
@@ -34,6 +43,13 @@ class _RestartingProcess(Process):  # type: ignore[misc]
             super()._send_message(data, type)
         elif not _stopping.is_set():
             super()._send_message(f"ended with status {data['returncode']}, and is started again\n")
+
+
+def _begin_afresh() -> None:
+    """Listen to the signals that this process ignores, and end gently when it is gone."""
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_DFL)
+    lifetimes.end_with_parent(signal.SIGTERM)
 
 
 class _Supervisor(honcho.manager.Manager):  # type: ignore[misc]
@@ -48,12 +64,22 @@ class _Supervisor(honcho.manager.Manager):  # type: ignore[misc]
         super().terminate()
 
 
+def _hang_up(number: int, frame: Any) -> None:
+    """End as on SIGTERM, and say nothing more: the terminal is gone."""
+    silence = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(silence, sys.stdout.fileno())
+    os.dup2(silence, sys.stderr.fileno())
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
 def run_procfile(procfile: Path, *, environment: dict[str, str], concurrency: dict[str, int]) -> None:
-    """Run the processes of `procfile` until SIGINT or SIGTERM; then end them, gently at first."""
+    """Run the processes of `procfile` until SIGINT, SIGTERM or SIGHUP; then end them, gently at first."""
+    signal.signal(signal.SIGHUP, _hang_up)
     honcho.manager.KILL_WAIT = STOP_TIMEOUT_SECONDS
     processes = parse_procfile(procfile.read_text()).processes
     started = {name: command for name, command in processes.items() if name not in STEPS}
     supervisor = _Supervisor(Printer(sys.stdout))
     for process in expand_processes(started, concurrency=concurrency):
-        supervisor.add_process(process.name, process.cmd, env=environment, cwd=str(procfile.parent))
+        # Without a shell between, the process that is told about is the one that does the work.
+        supervisor.add_process(process.name, f"exec {process.cmd}", env=environment, cwd=str(procfile.parent))
     supervisor.loop()

@@ -1,0 +1,94 @@
+"""`make run`'s supervisor: whatever ends it, nothing that it started goes on."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.service import BASE_DIR
+from tests.test_embedded import is_running
+
+pytestmark = pytest.mark.processes
+
+PROCFILE = "sleeper: sleep 600\nrelease: false\n"
+PROGRAM = (
+    "import os, sys; from pathlib import Path; from config import supervisor\n"
+    "supervisor.run_procfile(Path(sys.argv[1]), environment=dict(os.environ), concurrency={})"
+)
+WAIT_SECONDS = 30
+
+
+@pytest.fixture
+def supervisor(tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
+    """Run PROCFILE in a session of its own, as in a terminal."""
+    (tmp_path / "Procfile").write_text(PROCFILE)
+    with subprocess.Popen(
+        [sys.executable, "-c", PROGRAM, str(tmp_path / "Procfile")],
+        cwd=BASE_DIR,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    ) as process:
+        yield process
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+
+
+@pytest.fixture
+def wait_for_start(supervisor: subprocess.Popen[str]) -> Callable[[], int]:
+    """Read on until the sleeper is started, and return the process id that is told."""
+
+    def wait() -> int:
+        assert supervisor.stdout is not None
+        for line in supervisor.stdout:
+            if started := re.search(r"sleeper\.1 started \(pid=(\d+)\)", line):
+                return int(started[1])
+        raise AssertionError("it ended")
+
+    return wait
+
+
+def wait_until_gone(pid: int) -> None:
+    deadline = time.monotonic() + WAIT_SECONDS
+    while is_running(pid):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def test_the_process_that_is_told_about_is_the_one_that_does_the_work(wait_for_start):
+    pid = wait_for_start()
+    deadline = time.monotonic() + WAIT_SECONDS
+    while Path(f"/proc/{pid}/cmdline").read_bytes() != b"sleep\x00600\x00":
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP], ids=lambda number: number.name)
+def test_a_signal_ends_all_of_it(supervisor, wait_for_start, number):
+    pid = wait_for_start()
+    os.killpg(supervisor.pid, number)
+    supervisor.communicate(timeout=WAIT_SECONDS)
+    wait_until_gone(pid)
+
+
+def test_a_supervisor_that_is_killed_leaves_nothing_behind(supervisor, wait_for_start):
+    pid = wait_for_start()
+    supervisor.kill()
+    supervisor.communicate(timeout=WAIT_SECONDS)
+    wait_until_gone(pid)
+
+
+def test_a_process_is_started_again_and_can_then_be_ended(supervisor, wait_for_start):
+    first = wait_for_start()
+    os.kill(first, signal.SIGKILL)
+    second = wait_for_start()
+    supervisor.send_signal(signal.SIGTERM)
+    supervisor.communicate(timeout=WAIT_SECONDS)
+    wait_until_gone(second)
