@@ -38,11 +38,20 @@ sbom: $(VENV)/.installed-dev ## Write what is in it, with versions and hashes, t
 clean: ## Remove the environment and the embedded servers' data
 	rm -rf $(VENV) .data staticfiles tests/receiving/node_modules
 
-$(VENV)/bin/python:
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed; this is %s. Set PYTHON to one: make run PYTHON=python3.12" % sys.version.split()[0])'
-	@$(PYTHON) -m venv $(VENV)
+# An environment of another Python than the one asked for is made anew.
+ifeq ($(origin PYTHON),command line)
+ifneq ($(shell $(BIN)/python -V 2>/dev/null),$(shell $(PYTHON) -V 2>/dev/null))
+.PHONY: $(BIN)/python
+endif
+endif
 
-$(VENV)/.installed: requirements.txt $(VENV)/bin/python
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed; this is %s. Set PYTHON to one: make run PYTHON=python3.12" % sys.version.split()[0])'
+	@echo "Making the environment $(VENV) with $$($(PYTHON) -V) ..."
+	@rm -rf $(VENV)
+	@$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); exit 1; }
+
+$(VENV)/.installed: requirements.txt $(BIN)/python
 	@echo "Installing what is needed into $(VENV) (once, about a minute) ..."
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.txt
 	@touch $@

@@ -197,4 +197,5 @@ def test_it_refuses_bad_input(arguments, message):
 def test_it_says_when_the_port_is_taken(receiver):
     with pytest.raises(CommandError) as refused:
         call_command("webhook_receiver", "--port", str(receiver.server_port))
-    assert str(refused.value).startswith("cannot listen: ")
+    told = f"Cannot listen on 127.0.0.1:{receiver.server_port} (Address already in use). Choose another port with"
+    assert str(refused.value) == f"{told} --port."

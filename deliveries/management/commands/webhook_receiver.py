@@ -162,7 +162,10 @@ class Command(BaseCommand):
                 hang=options["hang"],
             )
         except OSError as error:
-            raise CommandError(f"cannot listen: {error}") from None
+            raise CommandError(
+                f"Cannot listen on {options['host']}:{options['port']} ({error.strerror}). "
+                "Choose another port with --port."
+            ) from None
         self.stdout.write(f"Receiving on http://{options['host']}:{receiver.server_port}/ (Ctrl-C ends it)")
         self.stdout.flush()
         try:
