@@ -1,6 +1,6 @@
 """The figures of the service in Prometheus' text format: the only module that knows prometheus_client."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, generate_latest
@@ -67,12 +67,12 @@ def _requests(figures: Figures) -> Iterator[Metric]:
 
 def _subscriptions(figures: Figures) -> Iterator[Metric]:
     newest = f"Of more than {MOST_SUBSCRIPTIONS} the newest are counted."
-    by_status = GaugeMetricFamily(
-        "webhooks_subscriptions", f"Subscriptions by status. {newest}", labels=["status"]
+    yield _gauge_by(
+        "status",
+        "webhooks_subscriptions",
+        f"Subscriptions by status. {newest}",
+        figures.subscriptions.by_status,
     )
-    for status, count in figures.subscriptions.by_status.items():
-        by_status.add_metric([status], count)
-    yield by_status
     yield GaugeMetricFamily(
         "webhooks_subscriptions_circuit_open",
         f"Subscriptions whose circuit is open or half-open. {newest}",
@@ -81,12 +81,12 @@ def _subscriptions(figures: Figures) -> Iterator[Metric]:
 
 
 def _operations(figures: Figures) -> Iterator[Metric]:
-    by_status = GaugeMetricFamily(
-        "webhooks_operations", "Recovers and bulk replays that are not over, by status.", labels=["status"]
+    yield _gauge_by(
+        "status",
+        "webhooks_operations",
+        "Recovers and bulk replays that are not over, by status.",
+        figures.operations.by_status,
     )
-    for status, count in figures.operations.by_status.items():
-        by_status.add_metric([status], count)
-    yield by_status
     yield GaugeMetricFamily(
         "webhooks_operations_remaining_requests",
         "Webhook requests that these have selected and not brought back yet.",
@@ -95,19 +95,24 @@ def _operations(figures: Figures) -> Iterator[Metric]:
 
 
 def _parts(figures: Figures) -> Iterator[Metric]:
-    by_kind = GaugeMetricFamily(
+    yield _gauge_by(
+        "kind",
         "webhooks_processes",
         f"Processes by kind that have been heard of within {readiness.STALE_AFTER.seconds} seconds.",
-        labels=["kind"],
+        figures.processes.by_kind,
     )
-    for kind, count in figures.processes.by_kind.items():
-        by_kind.add_metric([kind], count)
-    yield by_kind
     yield GaugeMetricFamily(
         "webhooks_redis_up",
         "Whether Redis answers the web process that is asked: 1 or 0.",
         value=figures.is_redis_there,
     )
+
+
+def _gauge_by(label: str, name: str, meaning: str, counts: Mapping[str, int]) -> Metric:
+    gauge = GaugeMetricFamily(name, meaning, labels=[label])
+    for value, count in counts.items():
+        gauge.add_metric([value], count)
+    return gauge
 
 
 def _attempts(processes: ProcessFigures) -> Iterator[Metric]:

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from itertools import accumulate
 from typing import Any
 
-from deliveries.models import Trigger
+from deliveries.attempts import Trigger
 from deliveries.outcome import ErrorClass
 from deliveries.settlements import Settlement
 

@@ -12,7 +12,7 @@ from django.db import OperationalError, connection
 from django.db.models.functions import Now
 from prometheus_client.parser import text_string_to_metric_families
 
-from deliveries import claims, figures, queue, tasks
+from deliveries import claims, figures, queue, readiness, tasks
 from deliveries.bulk import Operation
 from deliveries.models import Heartbeat, WebhookRequest
 from deliveries.outcome import ErrorClass
@@ -30,9 +30,11 @@ WORKER = f"{socket.gethostname()}:{os.getpid()}"
 
 
 @pytest.fixture
-def get(client, settings):
+def get(client, settings, monkeypatch):
     """Ask for /metrics, with the right token unless another header is given."""
     settings.METRICS_TOKEN = TOKEN
+    # A busy machine is not to cut the connection that the test's transaction is on.
+    monkeypatch.setattr(readiness, "ANSWER_SECONDS", 30)
 
     def get(authorization=f"Bearer {TOKEN}", method="get"):
         headers = {"Request-Id": REQUEST_ID}
@@ -66,6 +68,7 @@ def work(monkeypatch):
     """Deliver what is due, as a worker that has just started does, and tell with a heartbeat what came of it."""
     monkeypatch.setattr(tasks, "_tally", Tally())
     monkeypatch.setattr(tasks, "_dispatcher", None)
+    monkeypatch.setattr(tasks, "BEAT_DEADLINE_SECONDS", 30)
 
     def work():
         tasks.deliver_due()
