@@ -322,6 +322,7 @@ SPECTACULAR_SETTINGS = {
         "subscriptions.openapi.document_event_types",
         "subscriptions.openapi.document_anything",
         "deliveries.introduction.introduce",
+        "deliveries.introduction.link",
     ],
     "ENUM_NAME_OVERRIDES": {
         "SubscriptionStatusEnum": "subscriptions.models.Subscription.Status",

@@ -8,7 +8,7 @@ import msgspec
 from django.db.models import Count, Prefetch, QuerySet
 from django.http import HttpResponse
 from django.shortcuts import get_object_or_404
-from drf_spectacular.utils import OpenApiExample, OpenApiParameter, OpenApiResponse, extend_schema
+from drf_spectacular.utils import OpenApiExample, OpenApiResponse, extend_schema
 from rest_framework.generics import ListAPIView
 from rest_framework.request import Request
 from rest_framework.response import Response
@@ -31,17 +31,12 @@ from deliveries.models import Event, WebhookRequest
 from deliveries.payload_checks import PayloadRefused
 from deliveries.publishing import NewEvent
 from deliveries.renderers import ExactJSONRenderer
+from deliveries.serializers import IDEMPOTENCY_KEY
 from subscriptions import parsers
 from subscriptions.authentication import tenant_of
 from subscriptions.examples import answered
 from subscriptions.lists import NewestFirst, within
 from subscriptions.models import ApiKey
-
-IDEMPOTENCY_PARAMETER = OpenApiParameter(
-    idempotency.HEADER,
-    location=OpenApiParameter.HEADER,
-    description="The same key within 24 hours gets the first answer again, and stores nothing.",
-)
 
 REFUSALS = {
     400: OpenApiResponse(description="Not JSON, or a field is missing, not known or of the wrong type."),
@@ -104,7 +99,7 @@ class EventListView(ListAPIView[Event]):
         operation_id="events_publish",
         tags=["events"],
         request=NewEventSerializer,
-        parameters=[IDEMPOTENCY_PARAMETER],
+        parameters=[IDEMPOTENCY_KEY],
         examples=[
             OpenApiExample("An invoice is paid", EVENT_EXAMPLE, request_only=True),
             OpenApiExample(
@@ -132,7 +127,7 @@ class EventBatchView(APIView):
         operation_id="events_publish_batch",
         tags=["events"],
         request=NewBatchSerializer,
-        parameters=[IDEMPOTENCY_PARAMETER],
+        parameters=[IDEMPOTENCY_KEY],
         examples=[
             OpenApiExample("Two events", {"events": [EVENT_EXAMPLE, EVENT_EXAMPLE]}, request_only=True),
             OpenApiExample(

@@ -125,10 +125,35 @@ DELIVERY = {
 }
 
 
+# Where the id of something new is in an answer, and the parameter that takes it.
+MADE = {
+    ("/subscriptions", "201"): ("id", "subscription_id"),
+    ("/subscriptions/{subscription_id}/recover", "202"): ("id", "operation_id"),
+    ("/operations", "202"): ("id", "operation_id"),
+    ("/events", "202"): ("event_id", "event_id"),
+    ("/ingest", "202"): ("request_id", "request_id"),
+}
+
+
 def introduce(result: dict[str, Any], **kwargs: Any) -> dict[str, Any]:
     """Add the introduction, the tags and the webhook; drf-spectacular's postprocessing hook."""
     result["info"]["description"] = TEXT.strip()
     tags = TAGS | {"deliveries": "What the service sends to receivers."}
     result["tags"] = [{"name": name, "description": meaning} for name, meaning in tags.items()]
     result["webhooks"] = {"delivery": {"post": DELIVERY}}
+    return result
+
+
+def link(result: dict[str, Any], **kwargs: Any) -> dict[str, Any]:
+    """Say of what is made which operations take its id; drf-spectacular's postprocessing hook."""
+    for (path, status), (field, parameter) in MADE.items():
+        taking = (
+            operation["operationId"]
+            for path, found in result["paths"].items()
+            if f"{{{parameter}}}" in path
+            for operation in found.values()
+        )
+        value = f"$response.body#/{field}"
+        links = {name: {"operationId": name, "parameters": {parameter: value}} for name in taking}
+        result["paths"][path]["post"]["responses"][status]["links"] = links
     return result

@@ -2,12 +2,22 @@
 
 from typing import Any
 
+from drf_spectacular.utils import OpenApiParameter
 from rest_framework import serializers
 
+from deliveries import idempotency
 from deliveries.models import DeliveryAttempt, HoldReason, Trigger, WebhookRequest
 from deliveries.outcome import HINTS, ErrorClass
 from subscriptions.event_types import MAX_LENGTH
 from subscriptions.strict import StrictFieldsMixin
+
+# For the documentation: empty is none.
+IDEMPOTENCY_KEY = OpenApiParameter(
+    idempotency.HEADER,
+    {"type": "string", "pattern": "^[ -~]*$", "maxLength": idempotency.MAX_LENGTH},
+    location=OpenApiParameter.HEADER,
+    description="The same key within 24 hours gets the first answer again, and stores nothing.",
+)
 
 ERROR_CHOICES = [(error.value, HINTS[error]) for error in ErrorClass]
 

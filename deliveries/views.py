@@ -14,6 +14,7 @@ from rest_framework.views import APIView
 from deliveries import examples, idempotency, ingestion, readiness
 from deliveries.models import DeliveryAttempt, WebhookRequest
 from deliveries.serializers import (
+    IDEMPOTENCY_KEY,
     AcceptedSerializer,
     IngestSerializer,
     ReadinessSerializer,
@@ -73,11 +74,7 @@ class IngestView(APIView):
                 required=True,
                 description="`sha256=` and the hex HMAC-SHA256 of the raw request body under the secret.",
             ),
-            OpenApiParameter(
-                idempotency.HEADER,
-                location=OpenApiParameter.HEADER,
-                description="The same key within 24 hours gets the first answer again, and stores nothing.",
-            ),
+            IDEMPOTENCY_KEY,
         ],
         responses={
             202: OpenApiResponse(AcceptedSerializer, description="Stored durably; it will be delivered."),

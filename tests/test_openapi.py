@@ -154,6 +154,36 @@ def test_it_shows_how_an_ingest_call_is_signed(schema, make_subscription, secret
     assert call("POST", "/ingest", body, headers).status == 202
 
 
+def test_it_leads_from_what_is_made_to_what_can_be_done_with_it(schema):
+    found = {
+        f"{method} {path} {status}": {
+            name: (link["operationId"], *link["parameters"].items()) for name, link in answer["links"].items()
+        }
+        for path, operations in schema["paths"].items()
+        for method, operation in operations.items()
+        for status, answer in operation["responses"].items()
+        if "links" in answer
+    }
+    of_operation = ("operations_retrieve", "operations_cancel")
+    of_request = ("requests_retrieve", "requests_replay", "requests_cancel", "status_request")
+    verbs = ("pause", "resume", "enable", "disable", "rotate_secret", "recover", "test")
+    of_subscription = (
+        *(f"subscriptions_{verb}" for verb in ("retrieve", "change", "delete", *verbs)),
+        "status_subscription",
+    )
+
+    def links(names, parameter, field):
+        return {name: (name, (parameter, f"$response.body#/{field}")) for name in names}
+
+    assert found == {
+        "post /subscriptions 201": links(of_subscription, "subscription_id", "id"),
+        "post /subscriptions/{subscription_id}/recover 202": links(of_operation, "operation_id", "id"),
+        "post /operations 202": links(of_operation, "operation_id", "id"),
+        "post /events 202": links(("events_retrieve",), "event_id", "event_id"),
+        "post /ingest 202": links(of_request, "request_id", "request_id"),
+    }
+
+
 def test_it_says_what_a_receiver_gets(schema, make_subscription, make_request, receiver, deliver):
     make_request(make_subscription(receiver.url))
     deliver()
