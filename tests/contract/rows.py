@@ -1,13 +1,10 @@
 """What the generated calls find: the same rows and the same API key for each of them."""
 
-import base64
 from collections import Counter
-from collections.abc import Iterator, Mapping, MutableMapping
+from collections.abc import Iterator
 from contextlib import contextmanager
-from copy import copy
 from dataclasses import dataclass, field
 from typing import Any
-from urllib.parse import urlencode
 
 import schemathesis
 from django.db import transaction
@@ -15,6 +12,7 @@ from redis import Redis
 from schemathesis.specs.openapi.checks import ignored_auth
 
 from subscriptions import cache
+from tests.contract.values import with_values
 from tests.wsgi import kept_connections
 
 
@@ -69,21 +67,3 @@ class Rows:
         with kept_connections(), transaction.atomic():
             yield
             transaction.set_rollback(True)
-
-
-def with_values(given: Any, values: Mapping[str, Any]) -> Any:
-    """Return what is given with these values by name, wherever it has one of the same type."""
-    if isinstance(given, list):
-        return [with_values(item, values) for item in given]
-    if isinstance(given, MutableMapping):
-        changed = copy(given)
-        for name, value in given.items():
-            is_meant = name in values and type(values[name]) is type(value)
-            changed[name] = values[name] if is_meant else with_values(value, values)
-        return changed
-    return given
-
-
-def cursor_at(row_id: Any) -> str:
-    """Return a cursor as `next` gives it out."""
-    return base64.b64encode(urlencode({"p": row_id}).encode()).decode()
