@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check contract bench faults lock sbom clean
+.PHONY: help run test check contract plans bench faults lock sbom clean
 
 help: ## Say what can be made
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /\1\t/' | expand -t 12
@@ -20,6 +20,10 @@ check: $(VENV)/.installed-dev ## The fast checks alone: formatting, lint, securi
 
 contract: $(VENV)/.installed-dev ## Call every operation of the API with 500 random calls each, made from /openapi.json
 	@CONTRACT_EXAMPLES=500 $(BIN)/python -m pytest --timeout 0 tests/contract
+
+plans: $(VENV)/.installed-dev ## Look how each list is read where there are 1,000,000 rows
+	@LIST_ROWS=1000000 $(BIN)/python -m pytest --timeout 0 tests/deliveries/test_list_plans.py \
+		tests/deliveries/test_plans.py tests/deliveries/test_events.py::test_every_list_stays_an_index_scan_in_a_big_table
 
 bench: $(VENV)/.installed-dev ## Print what this machine does, in figures
 	@$(BIN)/python -m tests.benchmarks

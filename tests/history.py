@@ -6,7 +6,12 @@ requests came in evenly over the past 30 days, so that they fall into every filt
 pending, and the rest were delivered. One event type in 10,000 is rare.
 """
 
+import os
+
 from django.db import connection
+
+# `make plans` sets it: so many rows in the place of a few.
+ROWS = os.environ.get("LIST_ROWS")
 
 SUBSCRIPTIONS = """
 INSERT INTO subscriptions (

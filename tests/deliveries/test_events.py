@@ -10,6 +10,7 @@ from django.test.utils import CaptureQueriesContext
 from deliveries.models import Event, WebhookRequest
 from subscriptions.ids import lowest_id_at, new_id
 from subscriptions.models import Subscription
+from tests import history
 from tests.expected import REQUEST_ID, invalid, problem, rfc3339
 
 pytestmark = pytest.mark.django_db
@@ -205,7 +206,7 @@ FROM generate_series(1, %s) AS n, LATERAL (SELECT now() - n * interval '1 second
 
 def test_every_list_stays_an_index_scan_in_a_big_table(make_client):
     with connection.cursor() as cursor:
-        cursor.execute(MANY_EVENTS, [200_000])
+        cursor.execute(MANY_EVENTS, [int(history.ROWS or 200_000)])
         cursor.execute("ANALYZE events")
     operator, tenant = make_client(), make_client(tenant="t2")
     hour_ago = (datetime.now(UTC) - timedelta(hours=1)).strftime("%Y-%m-%dT%H:%M:%SZ")

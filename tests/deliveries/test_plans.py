@@ -1,6 +1,6 @@
 """Lists of operations, subscriptions and attempts are read from an index: the plans of what the endpoints ask.
 
-Those of requests are in test_list_plans.py, those of events in test_events.py.
+Those of requests are in test_list_plans.py, those of events in test_events.py. `make plans` has 1,000,000 rows.
 """
 
 import pytest
@@ -11,8 +11,8 @@ from subscriptions.lists import MAX_LIMIT
 from subscriptions.models import Subscription
 from tests import history
 
-COUNT = 20_000
-SUBSCRIPTIONS = 5_000
+COUNT = int(history.ROWS or 20_000)
+SUBSCRIPTIONS = COUNT // 4
 
 # Every second attempt is of the one subscription of the tenant "small".
 ATTEMPTS = """
