@@ -1,11 +1,16 @@
 """Statements with a deadline, against a PostgreSQL that does not answer in time."""
 
+import re
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
+from django.conf import settings
 from django.db import OperationalError, connection
 
 from deliveries import sql
+
+OPERATIONS = Path(__file__).resolve().parents[2] / "docs" / "operations.md"
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -36,3 +41,15 @@ def test_a_statement_in_time_is_left_alone():
     with ThreadPoolExecutor(1) as elsewhere:
         elsewhere.submit(overrun).result()  # its time began later, and is over
     assert sql.run("SELECT 2", {}) == [(2,)]
+
+
+def test_what_a_pooler_drops_is_what_the_documentation_gives_to_the_role():
+    startup = re.findall(r"-c (\w+)=(\w+)", settings.DATABASES["default"]["OPTIONS"]["options"])
+    given = re.findall(
+        r"ALTER ROLE webhooks_runtime SET (\w+) = '?(\w+)'?;", OPERATIONS.read_text(encoding="utf-8")
+    )
+    assert sorted(given) == sorted(startup)
+    with connection.cursor() as cursor:
+        for name, value in startup:
+            cursor.execute("SELECT current_setting(%s)", [name])
+            assert cursor.fetchone() == (value,)
