@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import pytest
 from django.contrib.auth.models import User
 from django.db import connections
-from playwright.sync_api import ConsoleMessage, Dialog, Page, sync_playwright
+from playwright.sync_api import ConsoleMessage, Dialog, Page, expect, sync_playwright
 
 from tests.needs import find_browser
 
@@ -19,6 +19,9 @@ ARGUMENTS = (
 )
 STEP_MS = 30_000
 PASSWORD = "a password of the tests"
+
+# A busy machine may draw a page of documentation in more than the 5 seconds of Playwright.
+expect.set_options(timeout=STEP_MS)
 
 
 @pytest.fixture

@@ -54,9 +54,7 @@ def test_the_documentation_works_under_it(page: Page, live_server: object, path:
     trouble[:] = [text for text in trouble if "cdn.redoc.ly/redoc/logo-mini.svg" not in text]
 
 
-def test_an_injected_script_does_not_run(
-    operator: Page, live_server: object, monkeypatch: pytest.MonkeyPatch, trouble: list[str]
-) -> None:
+def test_an_injected_script_does_not_run(operator: Page, live_server: object, trouble: list[str]) -> None:
     # As if a page had forgotten to escape: the policy is the second line.
     injected = "<script>window.ran = true</script><img src=/nothing onerror='window.ran = true'>"
     operator.route(

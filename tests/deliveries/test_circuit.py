@@ -169,7 +169,7 @@ def test_an_open_circuit_of_one_subscription_does_not_touch_another(opened, make
     assert claimed_ids() == [healthy.id]
 
 
-def test_it_remembers_since_when_there_are_nothing_but_failures(make_subscription, call, settings):
+def test_it_remembers_since_when_there_are_nothing_but_failures(make_subscription, call):
     subscription = make_subscription()
     call(subscription, FAILURE)
     since = fresh(subscription).failing_since

@@ -403,7 +403,7 @@ def test_equal_subscriptions_get_equal_shares(make_subscription, make_request):
     assert {claimed.count(subscription.id) for subscription in subscriptions} == {1}
 
 
-def test_suspects_do_not_hold_up_the_rest_of_their_subscription(make_subscription, make_request, make_due):
+def test_suspects_do_not_hold_up_the_rest_of_their_subscription(make_subscription, make_request):
     subscription = make_subscription(max_in_flight=4)
     for request in [make_request(subscription) for _ in range(4)]:
         WebhookRequest.objects.filter(id=request.id).update(lost_count=2)

@@ -100,9 +100,7 @@ def test_it_forgets_every_secret(delete, make_subscription):
     assert row.deleted_at is not None
 
 
-def test_a_call_in_flight_changes_nothing_but_the_log(
-    delete, make_subscription, make_request, receiver, deliver, settle
-):
+def test_a_call_in_flight_changes_nothing_but_the_log(delete, make_subscription, make_request, receiver, deliver):
     request = make_request(make_subscription(receiver.url))
     delete(request.subscription)
     assert deliver() == 0

@@ -369,9 +369,7 @@ def test_it_shows_hostile_text_as_text(operator, make_subscription, make_settled
 # Replay
 
 
-def test_it_replays_a_request_once_that_is_confirmed(
-    operator, make_subscription, make_request, make_due, receiver, deliver
-):
+def test_it_replays_a_request_once_that_is_confirmed(operator, make_subscription, make_request, receiver, deliver):
     receiver.otherwise = Answer(status=500)
     request = make_request(make_subscription(receiver.url, retry_schedule=[]))
     deliver()

@@ -118,7 +118,7 @@ def test_it_refuses_filters_that_make_no_sense(get, query, error):
     assert (answer.status_code, answer.json()) == (400, invalid(error))
 
 
-def test_a_tenant_sees_its_own_events_alone(get, make_event, make_client, make_subscription, make_request):
+def test_a_tenant_sees_its_own_events_alone(get, make_event, make_client):
     own, other = make_event(tenant="acme"), make_event(tenant="other")
     client = make_client("read", tenant="acme")
     assert [event["id"] for event in get("/events", client).json()["results"]] == [str(own.id)]

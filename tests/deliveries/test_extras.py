@@ -191,7 +191,7 @@ def test_auth_that_cannot_be_read_stops_no_other_request(make_subscription_with,
     assert [WebhookRequest.objects.get(id=request.id).error for request in requests] == ["internal", ""]
 
 
-def test_every_call_is_made_by_the_settings(settings, tmp_path, monkeypatch):
+def test_every_call_is_made_by_the_settings(settings, tmp_path):
     """One courier for deliveries, token fetches and test sends."""
     settings.CA_BUNDLE = str(certificates.make_authority(tmp_path).bundle)
     settings.ALLOWED_NETWORKS = ["127.0.0.0/8"]

@@ -128,7 +128,7 @@ def test_a_failing_head_is_skipped_after_as_many_failures_as_the_setting_says(
 
 
 def test_a_lost_head_of_an_ordered_subscription_comes_before_those_that_waited_for_it(
-    make_subscription, make_request, make_due
+    make_subscription, make_request
 ):
     subscription = make_subscription(ordered=True)
     head = make_request(subscription)

@@ -262,9 +262,7 @@ def test_it_says_what_waits_for_another_of_an_ordered_subscription(get, make_sub
     assert [request.hold_reason for request in (first, second, third, alone)] == [None, "ordered", "ordered", None]
 
 
-def test_it_says_what_waits_for_a_call_in_flight_of_an_ordered_subscription(
-    get, make_subscription, make_request, make_due
-):
+def test_it_says_what_waits_for_a_call_in_flight_of_an_ordered_subscription(get, make_subscription, make_request):
     subscription = make_subscription(ordered=True)
     waiting = make_request(subscription)
     lease_end = datetime.now(UTC) + timedelta(minutes=1)

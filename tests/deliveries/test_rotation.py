@@ -76,7 +76,7 @@ def test_an_ingest_call_needs_the_new_key_when_the_overlap_is_over(post_ingest, 
 
 @pytest.mark.parametrize("wrong_by", [timedelta(hours=1), -timedelta(hours=1)])
 def test_the_clock_of_this_host_does_not_move_the_end_of_the_overlap(
-    wrong_by, post_ingest, make_rotated, make_request, receiver, deliver
+    wrong_by, post_ingest, make_rotated, receiver, deliver
 ):
     bodies = [ingest_body(make_rotated(left, receiver.url).id) for left in (timedelta(minutes=1), -timedelta(1))]
     with freeze_time(datetime.now(UTC) + wrong_by, tick=True):
