@@ -17,6 +17,7 @@ Otherwise the error decides, and a head over the limit is `protocol`.
 
 import logging
 import socket
+import time
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from ipaddress import ip_address
@@ -44,6 +45,11 @@ CIPHERS = "DEFAULT:!kDHE"
 
 # libcurl takes this much memory for each call in flight, and 64 KB unless told.
 UPLOAD_BUFFER_BYTES = 16_384
+
+# libcurl ends a call at its limit before it reads what has come in meanwhile: a loop that was
+# held up for a moment, by the database say, would take a receiver that answered in time for one
+# that did not. So the limit is seen to in transport.py, and libcurl's own, later, is a last resort.
+LAST_RESORT_SECONDS = 10
 
 # A handle that waits for its next call does not hold on to a longer payload.
 MAX_HELD_BYTES = 4_096
@@ -110,7 +116,8 @@ class Handle:
     """A libcurl handle, its callbacks, and how far the call on it is.
 
     `is_stale` means that the call ended because the connection chosen for it was dead,
-    and is to be begun afresh. What a callback raises, pycurl prints, and takes as a
+    and is to be begun afresh; `ends_at` is the end of its limit by the monotonic clock, and
+    `is_overdue` whether it was seen to be over. What a callback raises, pycurl prints, and takes as a
     refusal; so they raise nothing that can be foreseen.
     """
 
@@ -120,6 +127,8 @@ class Handle:
         self.curl = pycurl.Curl()
         self.call: Call
         self.is_stale = False
+        self.is_overdue = False
+        self.ends_at = 0.0
         self._is_sent = False
         self._is_blocked = False
         self._ending: ErrorClass | None = None
@@ -164,12 +173,13 @@ class Handle:
         much of the call's time went into finding out.
         """
         setopt = self.curl.setopt
+        left_seconds = call.timeout_seconds - waited_seconds
         try:
             setopt(pycurl.URL, call.url)
             # An empty Expect keeps libcurl from waiting for "100 Continue" before a large body.
             setopt(pycurl.HTTPHEADER, [*call.headers, "Expect:"])
             setopt(pycurl.POSTFIELDS, call.body)
-            setopt(pycurl.TIMEOUT_MS, max(1, int((call.timeout_seconds - waited_seconds) * 1000)))
+            setopt(pycurl.TIMEOUT_MS, int((max(0, left_seconds) + LAST_RESORT_SECONDS) * 1000))
             if addresses or self._is_told_addresses:
                 setopt(pycurl.RESOLVE, _resolve_option(call.url, addresses))
                 self._is_told_addresses = bool(addresses)
@@ -179,6 +189,8 @@ class Handle:
         except (pycurl.error, TypeError) as error:
             raise ValueError(f"libcurl refuses this call: {error}") from error
         self.call = call
+        self.is_overdue = False
+        self.ends_at = time.monotonic() + left_seconds
         self._waited_ms = round(waited_seconds * 1000)
 
     def _set_certificates(self, certificates: Certificates) -> None:
@@ -218,7 +230,7 @@ class Handle:
             error=error,
             hint=self._hint(error, message),
             status_code=status_code if status_code >= LOWEST_FINAL_STATUS else None,
-            response_ms=self._waited_ms + round(getinfo(pycurl.TOTAL_TIME) * 1000),
+            response_ms=self._response_ms(code),
             dns_ms=self._waited_ms if is_new else None,
             connect_ms=_ms(getinfo(pycurl.CONNECT_TIME)) if is_new else None,
             tls_ms=_ms(getinfo(pycurl.APPCONNECT_TIME)) if is_new else None,
@@ -226,6 +238,12 @@ class Handle:
             response_headers=self._answer.stored_headers(),
             response_body=bytes(self._answer.body),
         )
+
+    def _response_ms(self, code: int) -> int:
+        if code == pycurl.E_OPERATION_TIMEDOUT:  # libcurl has counted up to the last byte that came
+            return round((self.call.timeout_seconds + time.monotonic() - self.ends_at) * 1000)
+        total_seconds: float = self.curl.getinfo(pycurl.TOTAL_TIME)
+        return self._waited_ms + round(total_seconds * 1000)
 
     def _hint(self, error: ErrorClass | None, message: str) -> str | None:
         if error == ErrorClass.TLS:

@@ -41,6 +41,10 @@ SPARE_HANDLES = 256
 # Sockets handled in one step: bounds what is finished, and in memory, at once.
 EVENTS_PER_STEP = 256
 
+# How often the limits of calls are looked at. One that is over ends the call at the second look:
+# in between is read what had come in.
+LOOK_SECONDS = 0.05
+
 # More descriptors than a worker needs; some systems allow a billion.
 MAX_DESCRIPTORS = 65_536
 
@@ -102,6 +106,7 @@ class Transport:
         self._epoll.register(self._resolver.fileno(), select.EPOLLIN)
         self._watched: set[int] = set()
         self._deadline: float | None = None
+        self._looked_at = 0.0
         self._running: dict[pycurl.Curl, Handle] = {}
         self._spare: list[Handle] = []
         self._multi: Any = pycurl.CurlMulti()
@@ -166,7 +171,7 @@ class Transport:
             self._step(until)
             if self._has_news or time.monotonic() >= self._waiting_until:
                 self._start_waiting()
-            finished = self._refused + self._collect()
+            finished = self._refused + self._collect() + self._out_of_time()
             self._refused = []
             if finished or time.monotonic() >= until or not self.in_flight:
                 return finished
@@ -186,6 +191,8 @@ class Transport:
     def _step(self, until: float) -> None:
         now = time.monotonic()
         wake_at = min(until, self._waiting_until, math.inf if self._deadline is None else self._deadline)
+        if self._running:
+            wake_at = min(wake_at, self._looked_at + LOOK_SECONDS)
         for descriptor, _ in self._epoll.poll(max(0.0, wake_at - now), EVENTS_PER_STEP):
             if descriptor == self._resolver.fileno():
                 self._resolver.clear_event()
@@ -240,6 +247,22 @@ class Transport:
                 else:
                     finished.append(Finished(call=handle.call, outcome=handle.outcome(code, message)))
                     self._release(handle)
+        return finished
+
+    def _out_of_time(self) -> list[Finished]:
+        """End the calls whose limit is over, and return them."""
+        now = time.monotonic()
+        if now - self._looked_at < LOOK_SECONDS:
+            return []
+        self._looked_at = now
+        finished = []
+        for handle in [handle for handle in self._running.values() if handle.ends_at <= now]:
+            if not handle.is_overdue:
+                handle.is_overdue = True
+                continue
+            self._multi.remove_handle(handle.curl)
+            finished.append(Finished(call=handle.call, outcome=handle.outcome(pycurl.E_OPERATION_TIMEDOUT)))
+            self._release(handle)
         return finished
 
     def _release(self, handle: Handle) -> None:

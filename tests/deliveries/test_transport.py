@@ -201,6 +201,31 @@ def test_a_call_ends_at_its_limit_when_the_connection_is_not_taken(transport: Tr
         ends_at_its_limit(transport, f"http://127.0.0.1:{port}/")
 
 
+def test_an_answer_that_came_in_time_counts_though_the_loop_was_held_up(transport: Transport) -> None:
+    """As by a database that hangs for seconds: that is not the receiver's fault."""
+    sending, sent = threading.Event(), threading.Event()
+
+    def behave(connection: Connection) -> None:
+        connection.read_request()
+        sending.wait(LONG_SECONDS)
+        connection.send(hostile.OK)
+        sent.set()
+        connection.hold()
+
+    with listening(behave) as listener, listening(hostile.says_nothing) as silent:
+        for tag, each in (("in time", listener), ("silent", silent)):
+            transport.send(a_call(url_of(each), tag=tag, seconds=SILENT_SECONDS))
+        while not listener.requests:
+            transport.wait(0.01)
+        sending.set()
+        assert sent.wait(LONG_SECONDS)
+        time.sleep(SILENT_SECONDS)  # holds up the loop, past the limit of both
+        finished = []
+        while transport.in_flight:
+            finished += transport.wait(0.1)
+    assert {one.call.tag: one.outcome.error for one in finished} == {"in time": None, "silent": ErrorClass.TIMEOUT}
+
+
 def test_a_refused_connection_is_told_from_other_failures(transport: Transport) -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
