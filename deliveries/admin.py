@@ -91,6 +91,7 @@ class WebhookRequestAdmin(ReplayAdmin):
     list_select_related = ("subscription",)
     list_filter = ("status", ErrorFilter, ReceivedFilter)
     search_help_text = "The id of a request or a subscription, a whole event type, or how a target URL begins."
+    linked_lookups = frozenset({"event__id__exact", "subscription__id__exact"})
     actions = ("replay", "cancel")
     inlines = (AttemptInline,)
     fieldsets = (
@@ -217,6 +218,7 @@ class DeliveryAttemptAdmin(HintMixin, ReadOnlyAdmin):
     )
     list_select_related = ("subscription",)
     list_filter = ("success", "error", AttemptedFilter)
+    linked_lookups = frozenset({"subscription__id__exact"})
     search_help_text = "The id of a request."
     fieldsets = (
         (None, {"fields": ("request_link", "subscription_link", "attempt_number", "trigger", "attempted_at")}),

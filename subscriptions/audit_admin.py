@@ -35,6 +35,7 @@ class KindFilter(admin.SimpleListFilter):
 class AuditEntryAdmin(ReadOnlyAdmin):
     list_display = ("recorded_at", "shown_actor", "action", "object_kind", "shown_object_id", "address")
     list_filter = (RecordedFilter, "actor_kind", KindFilter)
+    linked_lookups = frozenset({"object_id__exact"})
     search_help_text = "Exactly: an actor, an action, an address, or the id of an object or of a request."
     fields = (
         "recorded_at",

@@ -107,6 +107,24 @@ def test_no_page_is_answered_with_500(operator, rows, data):
     assert operator.get(f"{path}?{query}").status_code < 500
 
 
+@pytest.mark.parametrize("page", admin.site._registry.values(), ids=lambda page: page.opts.model_name)
+def test_a_list_compares_with_nothing_that_it_does_not_offer_to(operator, rows, page):
+    path = f"/admin/{page.opts.app_label}/{page.opts.model_name}/"
+    for field in page.opts.get_fields():
+        query = urlencode({f"{field.name}__regex": "(a+"})
+        assert operator.get(f"{path}?{query}").status_code == 400, query
+
+
+@pytest.mark.parametrize("page", admin.site._registry.values(), ids=lambda page: page.opts.model_name)
+def test_no_filter_of_a_list_fails(operator, rows, page):
+    path = f"/admin/{page.opts.app_label}/{page.opts.model_name}/"
+    names = [item if isinstance(item, str) else item.parameter_name for item in page.list_filter]
+    filters = {name + kind for name in names for kind in ("", "__exact", "__id__exact", "__isnull")}
+    for name in filters | page.linked_lookups:
+        for text in ("\0", "-1", "9" * 400):
+            assert operator.get(f"{path}?{urlencode({name: text})}").status_code < 500, (name, text)
+
+
 def test_an_empty_name_of_a_field_is_none(operator, rows):
     for model in admin.site._registry:
         for row_id in rows:
