@@ -248,15 +248,3 @@ def test_the_roles_are_made_by_migrate_and_get_what_is_missing():
     assert names["Operator"] - names["Viewer"] == acts
     assert all(name.startswith("view_") for name in names["Viewer"])
     assert names["Admin"] > names["Operator"]
-
-
-def test_the_pages_of_the_queue_are_nowhere():
-    client = client_of("superuser")
-    for path in (
-        "/django-rq/",
-        "/admin/django_rq/",
-        "/admin/django_rq/queue/",
-        "/admin/django_rq/dashboard/",
-        "/admin/django_rq/dashboard/metrics",
-    ):
-        assert client.get(path).status_code == 404

@@ -1,0 +1,58 @@
+"""RQ's own pages in the console: what waits, what runs, what failed, who works. For superusers only."""
+
+from collections.abc import Callable
+from functools import wraps
+from typing import Any, cast
+
+from csp.constants import SELF, UNSAFE_INLINE
+from csp.decorators import csp_replace
+from django.contrib import admin, messages
+from django.contrib.auth.models import User
+from django.core.exceptions import PermissionDenied
+from django.db import transaction
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
+from django.urls import URLPattern, reverse
+from django_rq.urls import get_admin_urlpatterns, get_api_urlpatterns
+from redis.exceptions import RedisError
+
+from subscriptions import audit
+
+View = Callable[..., HttpResponse]
+
+# They put styles into their pages, and scripts, which stay out: they only make whole rows clickable.
+with_styles = csp_replace({"style-src": [SELF, UNSAFE_INLINE]})
+
+
+def urls() -> list[URLPattern]:
+    """Return all of the pages, those too that RQ would show to whoever is on the staff or has a token."""
+    with_token = get_api_urlpatterns()
+    for pattern in with_token:
+        pattern.callback = _for_superusers(pattern.callback)
+    return [*with_token, *get_admin_urlpatterns(view_wrapper=_for_superusers)]
+
+
+def _for_superusers(view: View) -> View:
+    @wraps(view)
+    def inner(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
+        user = cast(User, request.user)
+        if not user.is_superuser:
+            raise PermissionDenied
+        try:
+            if request.method != "POST":
+                return view(request, *args, **kwargs)
+            with transaction.atomic():
+                # The queue holds nothing but wake-ups: what is done here is told, and loses nothing.
+                audit.record(
+                    audit.user_actor(request, user), "change_queue", kind="queue", object_id=_name(request)
+                )
+                return view(request, *args, **kwargs)
+        except RedisError:
+            messages.error(request, "Redis does not answer.")
+            return HttpResponseRedirect(reverse("admin:index"))
+
+    return cast(View, with_styles(admin.site.admin_view(inner)))
+
+
+def _name(request: HttpRequest) -> str:
+    """Return what is acted upon, such as `queues/0/empty/`."""
+    return request.path.removeprefix(reverse("django_rq:home"))
