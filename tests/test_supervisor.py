@@ -5,14 +5,13 @@ import re
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.service import BASE_DIR
-from tests.test_embedded import is_running
+from tests.waiting import WAIT_SECONDS, wait_for_end, wait_until
 
 pytestmark = pytest.mark.processes
 
@@ -21,7 +20,6 @@ PROGRAM = (
     "import os, sys; from pathlib import Path; from config import supervisor\n"
     "supervisor.run_procfile(Path(sys.argv[1]), environment=dict(os.environ), concurrency={})"
 )
-WAIT_SECONDS = 30
 
 
 @pytest.fixture
@@ -55,19 +53,10 @@ def wait_for_start(supervisor: subprocess.Popen[str]) -> Callable[[], int]:
     return wait
 
 
-def wait_until_gone(pid: int) -> None:
-    deadline = time.monotonic() + WAIT_SECONDS
-    while is_running(pid):
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
-
-
 def test_the_process_that_is_told_about_is_the_one_that_does_the_work(wait_for_start):
     pid = wait_for_start()
-    deadline = time.monotonic() + WAIT_SECONDS
-    while Path(f"/proc/{pid}/cmdline").read_bytes() != b"sleep\x00600\x00":
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
+    command = Path(f"/proc/{pid}/cmdline")
+    wait_until(command.read_bytes, lambda words: words == b"sleep\x00600\x00", lambda: str(command))
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP], ids=lambda number: number.name)
@@ -75,14 +64,14 @@ def test_a_signal_ends_all_of_it(supervisor, wait_for_start, number):
     pid = wait_for_start()
     os.killpg(supervisor.pid, number)
     supervisor.communicate(timeout=WAIT_SECONDS)
-    wait_until_gone(pid)
+    wait_for_end(pid)
 
 
 def test_a_supervisor_that_is_killed_leaves_nothing_behind(supervisor, wait_for_start):
     pid = wait_for_start()
     supervisor.kill()
     supervisor.communicate(timeout=WAIT_SECONDS)
-    wait_until_gone(pid)
+    wait_for_end(pid)
 
 
 def test_a_process_is_started_again_and_can_then_be_ended(supervisor, wait_for_start):
@@ -91,4 +80,4 @@ def test_a_process_is_started_again_and_can_then_be_ended(supervisor, wait_for_s
     second = wait_for_start()
     supervisor.send_signal(signal.SIGTERM)
     supervisor.communicate(timeout=WAIT_SECONDS)
-    wait_until_gone(second)
+    wait_for_end(second)

@@ -1,5 +1,7 @@
-"""Wait for what other processes do, of which no event tells: ask until it is so."""
+"""Wait for what other processes do."""
 
+import os
+import select
 import time
 from collections.abc import Callable
 from typing import TypeVar
@@ -31,3 +33,16 @@ def wait_for_web(url: str, explain: Callable[[], str]) -> None:
             return False
 
     wait_until(is_healthy, bool, explain)
+
+
+def wait_for_end(pid: int) -> None:
+    """Wait until a process has ended, whoever started it."""
+    try:
+        descriptor = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return
+    try:
+        # It can be read from when the process has ended.
+        assert select.select([descriptor], [], [], WAIT_SECONDS)[0], f"{pid} does not end"
+    finally:
+        os.close(descriptor)

@@ -1,12 +1,11 @@
 """What a worker counts reaches whoever asks a web process."""
 
-import time
-
 import pytest
 import requests
 from prometheus_client.parser import text_string_to_metric_families
 
 from tests.receiver import Answer
+from tests.waiting import wait_until
 
 pytestmark = pytest.mark.processes
 
@@ -30,7 +29,4 @@ def test_a_web_process_tells_what_the_workers_have_delivered(running, subscribe,
                     found[outcome] = found.get(outcome, 0) + sample.value
         return {outcome: count for outcome, count in found.items() if count}
 
-    deadline = time.monotonic() + 60
-    while (told := attempts()) != {"delivered": 3, "http_5xx": 1}:
-        assert time.monotonic() < deadline, (told, running.logs())
-        time.sleep(0.2)
+    wait_until(attempts, lambda told: told == {"delivered": 3, "http_5xx": 1}, running.logs)
