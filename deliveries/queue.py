@@ -59,7 +59,8 @@ class Job(RQJob):
     """An RQ job that names one of TASKS, in JSON.
 
     Whoever can write to Redis could run code here with a pickle, with the name of any
-    function, or with the callbacks that RQ takes from a job; and have RQ call any URL.
+    function, or with the callbacks that RQ takes from a job; have RQ call any URL; and end
+    deliveries in the middle with a short time limit, so that they count as lost.
     """
 
     @property
@@ -74,6 +75,7 @@ class Job(RQJob):
         restored = super().restore(raw_data)
         self._success_callback_name = self._failure_callback_name = self._stopped_callback_name = None
         self.webhooks = []
+        self.timeout = max(int(self.timeout or 0), JOB_TIMEOUT_SECONDS)
         self.meta.pop("queue_class_name", None)
         return restored
 

@@ -57,6 +57,12 @@ class Worker(SimpleWorker):
                 raise StopRequested
         super().heartbeat(timeout, pipeline=pipeline)
 
+    def subscribe(self) -> None:
+        """Take no commands from Redis: RQ's could end this worker. Signals do."""
+
+    def check_for_suspension(self, burst: bool) -> None:  # noqa: FBT001 - RQ's signature
+        """Work on: RQ's suspension is a key in Redis, with which nothing would be delivered any more."""
+
     def stop_after_job(self) -> None:
         self._stop_requested = True
 

@@ -223,6 +223,32 @@ def test_who_writes_to_redis_has_no_callback_run_and_no_url_called(client, tmp_p
     assert receiver.arrivals == []
 
 
+@pytest.mark.django_db
+def test_who_writes_to_redis_does_not_keep_workers_from_delivering(
+    client, make_subscription, make_request, receiver
+):
+    client.set("rq:suspended", 1)
+    make_request(make_subscription(receiver.url))
+    queue.push_wake_up()
+    call_command("rqworker", "deliveries", "--burst")
+    assert len(receiver.arrivals) == 1
+
+
+@pytest.mark.django_db
+def test_who_writes_to_redis_can_tell_a_worker_nothing(client, monkeypatch):
+    channels = []
+    monkeypatch.setattr(tasks, "deliver_due", lambda: channels.append(client.pubsub_channels("rq:pubsub:*")))
+    queue.push_wake_up()
+    call_command("rqworker", "deliveries", "--burst")
+    assert channels == [[]]
+
+
+@pytest.mark.parametrize("timeout", ["1", "-1", ""])
+def test_who_writes_to_redis_does_not_shorten_the_time_of_a_job(client, tmp_path, timeout):
+    strange_job(client, folder=str(tmp_path), timeout=timeout)
+    assert queue.Job.fetch("strange", connection=client).timeout == queue.JOB_TIMEOUT_SECONDS
+
+
 called: list[tuple[object, ...]] = []
 
 
