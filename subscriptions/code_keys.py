@@ -64,7 +64,7 @@ def add_backup_codes(user: User) -> list[str]:
 
 def digest_of(code: str, user: User) -> str:
     """Return what is stored of a backup code: it has too few bits for a hash without a key."""
-    digest = salted_hmac(f"{__name__} {user.pk}", code, algorithm="sha256").digest()
+    digest = salted_hmac(f"backup code of user {user.pk}", code, algorithm="sha256").digest()
     return base64.urlsafe_b64encode(digest[:_DIGEST_BYTES]).decode()
 
 

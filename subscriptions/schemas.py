@@ -48,11 +48,12 @@ class Schema:
     validator: jsonschema_rs.Draft202012Validator
     has_choices: bool
     looks: Looks
+    ways: Looks  # as many findings there may be: of patterns, one each
 
     def findings(self, value: Any, *, size: int) -> list[Finding]:
         """Return what is wrong with `value`: a pointer into it, the keyword that says so, and words.
 
-        Of a value with more than MAX_SEARCHED_BYTES of JSON, its `size`, or that is much work, it is the
+        Of a value with more than MAX_SEARCHED_BYTES of JSON, its `size`, or with very many ways to fail, it is the
         first finding alone. What would take too long is not checked, and that is the finding.
         """
         work = self.looks.work(value, size=size)
@@ -60,12 +61,16 @@ class Schema:
             detail = "The payload cannot be checked: it is too large, or nested too deeply, for this schema."
             return [{"pointer": "", "code": "unreadable", "detail": detail}]
         try:
-            if size > MAX_SEARCHED_BYTES or work > MAX_SEARCH_WORK:
+            if size > MAX_SEARCHED_BYTES or self._may_have_many(value, size=size):
                 return self._first_finding(value)
             return [_finding(error) for error in itertools.islice(self.validator.iter_errors(value), MAX_FINDINGS)]
         except (ValueError, RecursionError):
             detail = "The payload cannot be checked: it is nested too deeply, or has a number that is too large."
             return [{"pointer": "", "code": "unreadable", "detail": detail}]
+
+    def _may_have_many(self, value: Any, *, size: int) -> bool:
+        work = self.ways.work(value, size=size)
+        return work is None or work > MAX_SEARCH_WORK
 
     def _first_finding(self, value: Any) -> list[Finding]:
         if self.validator.is_valid(value):
@@ -92,6 +97,7 @@ def compile_schema(value: Any) -> Schema:
         raise InvalidSchema("/$schema", f"Only JSON Schema 2020-12 is understood: {DIALECT}.")
     try:
         looks = schema_costs.count_looks(value, looks_of_pattern=_looks_of_pattern)
+        ways = schema_costs.count_looks(value, looks_of_pattern=lambda pattern: 1)
         validator = jsonschema_rs.Draft202012Validator(
             value, offline=True, validate_formats=True, pattern_options=_PATTERNS
         )
@@ -99,7 +105,7 @@ def compile_schema(value: Any) -> Schema:
         raise InvalidSchema(_pointer(error), _shortened(error.message)) from None
     except (jsonschema_rs.ReferencingError, ValueError, RecursionError) as error:
         raise InvalidSchema("", _shortened(str(error))) from None
-    return Schema(validator=validator, has_choices=_has_choices(value), looks=looks)
+    return Schema(validator=validator, has_choices=_has_choices(value), looks=looks, ways=ways)
 
 
 @lru_cache(maxsize=1_000)

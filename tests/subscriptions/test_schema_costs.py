@@ -241,6 +241,17 @@ def test_findings_of_which_there_may_be_very_many_are_not_all_sought():
     assert len(schemas.compile_schema(schema).findings("x", size=100)) == 1
 
 
+def test_a_large_pattern_does_not_keep_findings_from_being_sought():
+    names = {name: {"type": "string", "pattern": "^.{1,255}$"} for name in "abc"}
+    compiled = schemas.compile_schema({"properties": names})
+    found = compiled.findings({"a": "", "b": "", "c": 1, "d": "x" * 10_000}, size=10_100)
+    assert [(finding["pointer"], finding["code"]) for finding in found] == [
+        ("/a", "pattern"),
+        ("/b", "pattern"),
+        ("/c", "type"),
+    ]
+
+
 @pytest.mark.parametrize("pattern", ["(a?){2000}a{2000}", "[ab]*a[ab]{4000}c"])
 def test_no_pattern_takes_long(pattern):
     compiled = schemas.compile_schema({"pattern": pattern})
