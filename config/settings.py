@@ -323,6 +323,7 @@ SPECTACULAR_SETTINGS = {
         "subscriptions.openapi.document_anything",
         "deliveries.introduction.introduce",
         "deliveries.introduction.link",
+        "deliveries.glossary.explain",
     ],
     "ENUM_NAME_OVERRIDES": {
         "SubscriptionStatusEnum": "subscriptions.models.Subscription.Status",

@@ -186,7 +186,7 @@ class WebhookRequestAdmin(ReplayAdmin):
         if request.lease_token is not None:
             return "pending, in flight"
         if request.hold_reason is not None:
-            return f"pending, held: {request.hold_reason}"
+            return f"pending, held: {request.hold_reason.replace('_', ' ')}"
         if request.trigger == Trigger.REPLAY:
             return "pending, replaying"
         return "pending, retrying" if request.attempt_count else "pending"

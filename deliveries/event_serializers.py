@@ -27,7 +27,8 @@ class NewEventSerializer(serializers.Serializer[Any]):
         max_length=MAX_TENANT_LENGTH,
         allow_blank=True,
         required=False,
-        help_text="Whose subscriptions it is for; if left out, those of the API key's tenant.",
+        help_text="Whose subscriptions it is for; if left out, those of the API key's tenant, or of "
+        '`""` if the key is bound to none.',
     )
 
 
@@ -73,7 +74,9 @@ class PreviewSerializer(serializers.Serializer[Any]):
 
 
 class EventFilterSerializer(FilterSerializer):
-    tenant = serializers.CharField(required=False, allow_blank=True, max_length=MAX_TENANT_LENGTH)
+    tenant = serializers.CharField(
+        required=False, allow_blank=True, max_length=MAX_TENANT_LENGTH, help_text="Exactly this tenant."
+    )
     event_type = serializers.CharField(
         required=False, max_length=MAX_LENGTH, validators=[validate_event_type], help_text="A whole event type."
     )

@@ -12,17 +12,18 @@ Accepts signed events and delivers them, signed, to the endpoints that subscribe
 
 1. Make an API key with `manage.py create_api_key --name shop --scope publish --scope read --scope manage`, and
    send it as `Authorization: Bearer whk_…`. In local development calls without a key are taken too. A key that
-   is bound to a tenant sees nothing of the others. Each operation below names the scope that it needs.
+   is bound to a tenant sees nothing of the others; with one that is not, say the `tenant` where there is such a
+   field, or it is the tenant `""`. Each operation below names the scope that it needs.
 2. `POST /subscriptions` with a `target_url`. The answer holds the secret that deliveries are signed with: this
    once.
 3. `POST /events` publishes an event to every subscription of its tenant that takes it, and names the webhook
    request that each of them gets. `POST /events/preview` says who would get it, and why the others would not.
-4. `GET /status/request/{{request_id}}` tells what came of it, with every attempt. It is tried again by the
+4. `GET /status/request/{{id}}` tells what came of it, with every attempt. It is tried again by the
    subscription's `retry_schedule`; after the last attempt it is `failed`.
-5. `POST /requests/{{request_id}}/replay` delivers one again, `POST /subscriptions/{{subscription_id}}/recover`
-   whatever failed or was skipped since a time, and `POST /operations` whatever fits the filters of `GET
-   /requests`. Both run in the background: `GET /operations/{{operation_id}}` tells how far they are.
-6. `POST /subscriptions/{{subscription_id}}/rotate-secret` gives it a new secret; for the overlap both count.
+5. `POST /requests/{{id}}/replay` delivers one again, `POST /subscriptions/{{id}}/recover` whatever failed or was
+   skipped since a time, and `POST /operations` whatever fits the filters of `GET /requests`. The last two run in
+   the background, and only count with `"dry_run": true`: `GET /operations/{{id}}` tells how far they are.
+6. `POST /subscriptions/{{id}}/rotate-secret` gives it a new secret; for the overlap both count.
 
 ## Which events a subscription gets
 
@@ -64,6 +65,13 @@ refused with 422.
 ## Lists
 
 They are newest first, 50 at a time (`limit`, at most 250). `next` is the URL of the next page, null on the last.
+Filters narrow a list together, and each is given once. Times are ISO 8601, in UTC if they say no offset; in a URL
+write `Z`, since a plain `+` there is a space.
+
+## Change what others change too
+
+A subscription comes with an `ETag`. Send it back as `If-Match` with a change: it is refused with 412 if somebody
+else changed the subscription meanwhile.
 
 ## Errors
 

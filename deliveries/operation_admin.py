@@ -94,7 +94,11 @@ class OperationAdmin(ReadOnlyAdmin):
     @admin.display(description="selection")
     def shown_selection(self, operation: Operation) -> str:
         given: dict[str, Any] = operation.selection
-        return visible(", ".join(f"{name}: {value}" for name, value in given.items()))
+        return visible(", ".join(f"{name}: {_in_words(value)}" for name, value in given.items()))
+
+
+def _in_words(value: Any) -> str:
+    return " or ".join(value) if isinstance(value, list) else str(value)
 
 
 def stop(operations: OperationQuerySet) -> int:

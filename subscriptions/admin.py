@@ -25,6 +25,7 @@ from subscriptions.models import (
     Subscription,
     SubscriptionQuerySet,
 )
+from subscriptions.read_only_admin import shown_time
 from subscriptions.validation import validate_event_type_pattern, validate_secret
 from subscriptions.visible import visible
 
@@ -50,7 +51,9 @@ class SubscriptionForm(FreshForm):
     )
 
     filter = StrictJSONField(
-        required=False, help_text="Conditions over an event, in JSON: which of these types are wanted. None: all."
+        required=False,
+        help_text='Which of the events of these types are wanted, in JSON: {"body": {"total": {"$gte": 100}}}. '
+        "Empty or null: all.",
     )
     headers = StrictJSONField(required=False, help_text='Extra headers to send, in JSON: {"X-Route": "a"}.')
     secret_headers = StrictJSONField(
@@ -68,7 +71,7 @@ class SubscriptionForm(FreshForm):
     class Meta:
         model = Subscription
         fields = "__all__"  # the admin lists the fields
-        labels = {"target_url": "Target URL"}
+        labels = {"target_url": "Target URL", "ca_certificates": "CA certificates"}
         widgets = {"target_url": forms.TextInput(attrs=WIDE)}
 
     def clean_filter(self) -> Any:
@@ -123,7 +126,15 @@ class NewSubscriptionForm(SubscriptionForm):
 class SubscriptionAdmin(AuditedAdmin):
     form = SubscriptionForm
     formfield_overrides = JSON_FIELDS
-    list_display = ("shown_target_url", "shown_tenant", "status", "circuit", "shown_event_types", "created_at")
+    list_display = (
+        "shown_target_url",
+        "shown_description",
+        "shown_tenant",
+        "status",
+        "circuit",
+        "shown_event_types",
+        "created_at",
+    )
     list_filter = ("status",)
     show_full_result_count = False
     search_fields = ("target_url", "description", "tenant", "id__exact")
@@ -137,7 +148,7 @@ class SubscriptionAdmin(AuditedAdmin):
         "circuit_opened_at",
         "circuit_probe_at",
         "failing_since",
-        "disable_at",
+        "will_be_disabled_at",
         "secret_hint",
         "previous_secret_until",
         "shown_secret_headers",
@@ -213,6 +224,14 @@ class SubscriptionAdmin(AuditedAdmin):
     @admin.display(description="tenant", ordering="tenant")
     def shown_tenant(self, subscription: Subscription) -> str:
         return visible(subscription.tenant)
+
+    @admin.display(description="description", ordering="description")
+    def shown_description(self, subscription: Subscription) -> str:
+        return visible(subscription.description)
+
+    @admin.display(description="will be disabled at")
+    def will_be_disabled_at(self, subscription: Subscription) -> str:
+        return shown_time(subscription.disable_at)
 
     @admin.display(description="secret headers")
     def shown_secret_headers(self, subscription: Subscription) -> str:

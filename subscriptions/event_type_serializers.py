@@ -16,7 +16,12 @@ from subscriptions.validation import validate_event_type, validate_storable
 class EventTypeFilterSerializer(FilterSerializer):
     """The filters of GET /event-types."""
 
-    deprecated = serializers.BooleanField(required=False, allow_null=True, default=None)
+    deprecated = serializers.BooleanField(
+        required=False,
+        allow_null=True,
+        default=None,
+        help_text="Those that are deprecated, or those that are not.",
+    )
     validation = serializers.ChoiceField(required=False, choices=EventType.Validation.choices)
 
 

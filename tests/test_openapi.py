@@ -137,6 +137,27 @@ def test_it_gives_an_example_of_every_answer_that_fits_its_description(schema):
             assert (name, errors) == (name, [])
 
 
+def test_it_says_what_each_field_of_an_answer_means(schema):
+    fields = {
+        f"{name}.{field}": described
+        for name, found in schema["components"]["schemas"].items()
+        for field, described in found.get("properties", {}).items()
+        if not name.endswith("Request") and name not in ("Problem", "Readiness")
+    }
+    assert len(fields) > 100
+    assert [name for name, described in fields.items() if not described.get("description")] == []
+
+
+def test_it_says_what_each_filter_of_a_list_means(schema):
+    parameters = {
+        f"{path} {parameter['name']}": parameter
+        for path, found in schema["paths"].items()
+        for parameter in found.get("get", {}).get("parameters", [])
+        if parameter["in"] == "query"
+    }
+    assert [name for name, parameter in parameters.items() if not parameter.get("description")] == []
+
+
 def test_it_says_what_each_group_of_operations_is_for(schema):
     used = {tag for found in schema["paths"].values() for operation in found.values() for tag in operation["tags"]}
     described = {tag["name"]: tag["description"] for tag in schema["tags"]}

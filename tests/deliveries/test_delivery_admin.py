@@ -167,6 +167,11 @@ def test_it_lists_requests_newest_first(operator, make_subscription, make_reques
     assert f"{rows[0].next_attempt_at:%Y-%m-%d %H:%M:%S}" in content
 
 
+def test_it_says_in_words_what_an_open_circuit_holds(operator, make_subscription, make_request):
+    make_request(make_subscription(circuit_opened_at=timezone.now()))
+    assert "pending, held: circuit open" in operator.get(REQUESTS).content.decode()
+
+
 def test_it_asks_no_more_for_many_ordered_requests_than_for_two(operator, make_subscription, make_request):
     def count_queries() -> int:
         with CaptureQueriesContext(connection) as captured:

@@ -39,6 +39,12 @@ def test_it_shows_how_far_an_operation_has_come(make):
     assert "error: dns" in page
 
 
+def test_it_shows_what_an_operation_selects_in_words(make):
+    operation = make(selection={"status": ["failed", "skipped"], "error": "dns"})
+    page = staff_client("view_operation").get(f"{URL}{operation.id}/change/").content.decode()
+    assert "error: dns, status: failed or skipped" in page
+
+
 def test_it_finds_an_operation_by_its_id_or_tenant(make):
     wanted, _ = make(tenant="acme"), make()
     client = operator_client()

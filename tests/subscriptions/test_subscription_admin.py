@@ -1,4 +1,5 @@
 import re
+from datetime import UTC, datetime
 
 import pytest
 from django.db.models.functions import Now
@@ -251,6 +252,23 @@ def test_a_delivery_that_notes_something_does_not_disturb_who_edits(operator, ma
     opened = FIELDS | seen_on_the_page(operator, subscription)
     Subscription.objects.filter(id=subscription.id).update(failing_since=Now(), window_calls=3)
     assert operator.post(page_of(subscription), opened).status_code == 302
+
+
+def test_it_tells_subscriptions_of_one_url_by_their_descriptions(operator, make_subscription):
+    for description in ("For the ledger", "For <b>shipping</b>"):
+        make_subscription("https://receiver.example.com/", description=description)
+    content = operator.get(LIST).content.decode()
+    assert ">For the ledger<" in content
+    assert ">For &lt;b&gt;shipping&lt;/b&gt;<" in content
+
+
+def test_it_shows_when_a_subscription_will_be_disabled_as_any_other_time(operator, make_subscription):
+    subscription = make_subscription()
+    since = datetime(2026, 11, 24, 12, 30, 15, 123456, tzinfo=UTC)
+    Subscription.objects.filter(id=subscription.id).update(failing_since=since)
+    content = operator.get(page_of(subscription)).content.decode()
+    assert "2026-11-29 12:30:15</div>" in content
+    assert "12:30:15.123456" not in content
 
 
 def test_it_leaves_out_what_is_deleted(operator, make_subscription):
