@@ -4,7 +4,8 @@ A pending request is due at `next_attempt_at`, by the database's clock, and all 
 of it is a move of that time. It is stored as due now. A claim moves its time past a lease,
 counts the attempt and leaves a fresh `lease_token`; settling (settlements.py) clears the
 token, and either ends the request or sets the time of its retry. A settlement counts only
-with the token of the current lease: a worker that was frozen past its own changes nothing.
+with the token of the current lease: the late word of a worker that was frozen past its own
+goes into the log and changes nothing, unless it is that a waiting request was delivered.
 
 A worker that dies leaves leases that run out, each a due time like any other: the claim that
 finds it logs the lost attempt and takes the request again. So there is nothing to clean up,
