@@ -1,6 +1,9 @@
 """What came of a webhook request: the log of its attempts."""
 
+from typing import Self
+
 from django.db import models
+from django.db.models import Case, F, Q, Value, When
 
 from deliveries.outcome import HINTS, ErrorClass
 from subscriptions.ids import new_id
@@ -13,6 +16,29 @@ class Trigger(models.TextChoices):
     INITIAL = "initial"
     RETRY = "retry"  # the machine's
     REPLAY = "replay"  # people's
+
+
+# The last attempts of a request, whose answers are told along with it. It may be replayed without
+# end, and the answers to all its attempts, some 100 KB each, would fill the memory.
+ANSWERS_TOLD = 100
+
+
+class DeliveryAttemptQuerySet(models.QuerySet["DeliveryAttempt"]):
+    def as_log(self) -> Self:
+        """Put attempts in order, with `told_headers` and `told_body`: empty but for the last of a request."""
+        is_told = Q(attempt_number__gt=F("request__attempt_count") - ANSWERS_TOLD)
+        return (
+            self.defer("response_headers", "response_body")
+            .annotate(
+                told_headers=Case(
+                    When(is_told, then="response_headers"), default=Value("", output_field=models.TextField())
+                ),
+                told_body=Case(
+                    When(is_told, then="response_body"), default=Value(b"", output_field=models.BinaryField())
+                ),
+            )
+            .order_by("attempt_number")
+        )
 
 
 class DeliveryAttempt(models.Model):
@@ -38,6 +64,8 @@ class DeliveryAttempt(models.Model):
     first_byte_ms = models.PositiveIntegerField(null=True)
     response_headers = models.TextField(blank=True, default="")
     response_body = models.BinaryField(default=b"")
+
+    objects = DeliveryAttemptQuerySet.as_manager()
 
     class Meta:
         db_table = "delivery_attempts"

@@ -141,7 +141,7 @@ def _find_for_change(request: Request, request_id: UUID) -> WebhookRequest:
 
 def find_request(request: Request, request_id: UUID) -> WebhookRequest:
     """Return a webhook request that the caller may see; Http404 for any other."""
-    attempts = DeliveryAttempt.objects.order_by("attempt_number")
+    attempts = DeliveryAttempt.objects.as_log()
     queryset = (
         WebhookRequest.objects.for_tenant(tenant_of(request))
         .select_related("event")

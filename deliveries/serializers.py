@@ -6,6 +6,7 @@ from drf_spectacular.utils import OpenApiParameter
 from rest_framework import serializers
 
 from deliveries import idempotency
+from deliveries.attempts import ANSWERS_TOLD
 from deliveries.models import DeliveryAttempt, HoldReason, Trigger, WebhookRequest
 from deliveries.outcome import HINTS, ErrorClass
 from subscriptions.event_types import MAX_LENGTH
@@ -72,15 +73,19 @@ class AttemptSerializer(serializers.ModelSerializer[DeliveryAttempt]):
 
 
 class LoggedAttemptSerializer(AttemptSerializer):
-    """An attempt with the receiver's answer: headers, and at most 64 KB of the body."""
+    """An attempt of `as_log` with the receiver's answer: headers, and at most 64 KB of the body."""
 
-    response_body = serializers.SerializerMethodField()
+    response_headers = serializers.CharField(
+        source="told_headers", help_text=f"Empty, as the body is, for all but the last {ANSWERS_TOLD} attempts."
+    )
+    response_body = serializers.SerializerMethodField(help_text="At most 64 KB of it.")
 
     class Meta(AttemptSerializer.Meta):
         fields = (*AttemptSerializer.Meta.fields, "response_headers", "response_body")
 
     def get_response_body(self, attempt: DeliveryAttempt) -> str:
-        return bytes(attempt.response_body).decode(errors="replace")
+        told: bytes = attempt.told_body  # type: ignore[attr-defined]
+        return bytes(told).decode(errors="replace")
 
 
 class RecentAttemptSerializer(AttemptSerializer):

@@ -112,7 +112,7 @@ class RequestStatusView(APIView):
         examples=[answered(examples.REQUEST_STATUS)],
     )
     def get(self, request: Request, request_id: UUID) -> Response:
-        attempts = DeliveryAttempt.objects.order_by("attempt_number")
+        attempts = DeliveryAttempt.objects.as_log()
         queryset = (
             WebhookRequest.objects.for_tenant(tenant_of(request))
             .select_related("subscription", "event")

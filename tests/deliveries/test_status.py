@@ -5,6 +5,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from deliveries.attempts import ANSWERS_TOLD
 from deliveries.models import Event, WebhookRequest
 from deliveries.outcome import HINTS, ErrorClass
 from tests.expected import REQUEST_ID, attempt_body, invalid, problem, rfc3339
@@ -117,6 +118,19 @@ def test_it_says_of_every_error_what_may_be_done(get, make_subscription, make_re
     make_attempt(request, success=False, status_code=None, error=error.value)
     [attempt] = get(f"/status/request/{request.id}").json()["attempts"]
     assert (attempt["error"], attempt["hint"]) == (error.value, HINTS[error])
+
+
+@pytest.mark.parametrize("path", ["/status/request/{}", "/requests/{}"])
+def test_it_tells_the_answers_to_the_last_attempts_alone(get, make_subscription, make_request, make_attempt, path):
+    request = make_request(make_subscription(), attempt_count=ANSWERS_TOLD + 1)
+    for number in range(1, ANSWERS_TOLD + 2):
+        make_attempt(request, number, response_headers="HTTP/1.1 200 OK", response_body=b"thanks")
+    told = [
+        (attempt["attempt_number"], attempt["response_headers"], attempt["response_body"])
+        for attempt in get(path.format(request.id)).json()["attempts"]
+    ]
+    last = [(number, "HTTP/1.1 200 OK", "thanks") for number in range(2, ANSWERS_TOLD + 2)]
+    assert told == [(1, "", ""), *last]
 
 
 def test_it_says_more_of_an_error_where_more_is_known(get, make_subscription, make_request, make_attempt):
