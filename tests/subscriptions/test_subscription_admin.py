@@ -1,7 +1,9 @@
 import re
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 
 import pytest
+from django.db import connection, transaction
 from django.db.models.functions import Now
 from django.test import Client
 from django.urls import reverse
@@ -237,6 +239,32 @@ def test_it_saves_nothing_over_a_change_that_was_not_seen(operator, make_subscri
     assert operator.post(page_of(subscription), again).status_code == 302
     subscription.refresh_from_db()
     assert (subscription.target_url, subscription.description) == ("https://old.example.com/", "invoices")
+
+
+@pytest.mark.django_db(transaction=True)
+def test_it_waits_for_a_change_that_is_going_on_and_then_saves_nothing_over_it(operator, make_subscription):
+    subscription = make_subscription(description="old")
+    opened = FIELDS | seen_on_the_page(operator, subscription)
+
+    def save() -> str:
+        try:
+            return operator.post(page_of(subscription), opened).content.decode()
+        finally:
+            connection.close()
+
+    with ThreadPoolExecutor(1) as pool:
+        with transaction.atomic(), connection.cursor() as cursor:
+            Subscription.objects.filter(id=subscription.id).update(description="new", updated_at=Now())
+            saving = pool.submit(save)
+            while not saving.done():
+                cursor.execute(
+                    "SELECT 1 FROM pg_locks WHERE NOT granted AND pg_backend_pid() = ANY (pg_blocking_pids(pid))"
+                )
+                if cursor.fetchone() is not None:
+                    break
+        assert "this was changed since the page was opened" in saving.result()
+    subscription.refresh_from_db()
+    assert subscription.description == "new"
 
 
 @pytest.mark.parametrize("seen_at", ["", "nonsense", "2026-11-24T00:00:00+00:00"])
