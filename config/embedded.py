@@ -13,6 +13,7 @@ import importlib.metadata
 import importlib.util
 import os
 import pwd
+import re
 import shutil
 import signal
 import stat
@@ -308,7 +309,10 @@ def _wait_until_ready(server: Server, probe: Callable[[], object]) -> None:
 
 
 def _last_line(text: str) -> str:
-    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    """Return what a server said at last that counts, without PostgreSQL's time and process id."""
+    lines = [
+        re.sub(r"^\d{4}-\S+ \S+ \S+ \[\d+\] ", "", line.strip()) for line in text.splitlines() if line.strip()
+    ]
     fatal = [line for line in lines if "FATAL" in line or "error:" in line.lower()]
     return (fatal or lines or ["it said nothing"])[-1]
 

@@ -1,5 +1,6 @@
 """Run the Procfile's processes under honcho, and start again any that ends by itself."""
 
+import contextlib
 import functools
 import multiprocessing
 import os
@@ -10,7 +11,7 @@ from typing import Any
 
 import honcho.manager
 from honcho.environ import expand_processes, parse_procfile
-from honcho.printer import Printer
+from honcho.printer import Message, Printer
 from honcho.process import Popen, Process
 
 from config import lifetimes
@@ -43,6 +44,14 @@ class _RestartingProcess(Process):  # type: ignore[misc]
             super()._send_message(data, type)
         elif not _stopping.is_set():
             super()._send_message(f"ended with status {data['returncode']}, and is started again\n")
+
+
+class _UnshakenPrinter(Printer):  # type: ignore[misc]
+    """A printer that loses what cannot be written: a full disk or a closed pipe is no reason to stop."""
+
+    def write(self, message: Message) -> None:
+        with contextlib.suppress(OSError):
+            super().write(message)
 
 
 def _begin_afresh() -> None:
@@ -78,7 +87,7 @@ def run_procfile(procfile: Path, *, environment: dict[str, str], concurrency: di
     honcho.manager.KILL_WAIT = STOP_TIMEOUT_SECONDS
     processes = parse_procfile(procfile.read_text()).processes
     started = {name: command for name, command in processes.items() if name not in STEPS}
-    supervisor = _Supervisor(Printer(sys.stdout))
+    supervisor = _Supervisor(_UnshakenPrinter(sys.stdout))
     for process in expand_processes(started, concurrency=concurrency):
         # Without a shell between, the process that is told about is the one that does the work.
         supervisor.add_process(process.name, f"exec {process.cmd}", env=environment, cwd=str(procfile.parent))

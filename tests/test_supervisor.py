@@ -81,3 +81,12 @@ def test_a_process_is_started_again_and_can_then_be_ended(supervisor, wait_for_s
     supervisor.send_signal(signal.SIGTERM)
     supervisor.communicate(timeout=WAIT_SECONDS)
     wait_for_end(second)
+
+
+def test_output_that_nobody_reads_is_no_hindrance(supervisor, wait_for_start):
+    first = wait_for_start()
+    supervisor.stdout.close()
+    os.kill(first, signal.SIGKILL)
+    wait_for_end(first)
+    supervisor.send_signal(signal.SIGTERM)
+    assert supervisor.wait(timeout=WAIT_SECONDS) == 0
