@@ -27,13 +27,14 @@ FROM webhook_requests AS r
 JOIN subscriptions AS s ON s.tenant = 'small'
 """
 
+# 20 operations run, however many there are.
 OPERATIONS = """
 INSERT INTO operations (
     id, kind, tenant, selection, status, status_reason, total, done, requested_by, started_at, finished_at
 )
 SELECT
     id, CASE WHEN n % 2 = 0 THEN 'recover' ELSE 'replay' END, 'tenant-' || n % 20, '{}',
-    CASE WHEN n % 100 = 1 THEN 'failed' WHEN n % 1000 = 3 THEN 'running' ELSE 'done' END,
+    CASE WHEN n % 100 = 1 THEN 'failed' WHEN n % 1000 = 3 AND n < 20000 THEN 'running' ELSE 'done' END,
     '', 1, 1, '', received_at, received_at
 FROM (SELECT id, received_at, row_number() OVER (ORDER BY id) AS n FROM webhook_requests) AS numbered
 """
@@ -101,10 +102,11 @@ def test_it_reads_the_figures_for_monitoring_from_indexes(client, settings):
             nodes = list(nodes_of(cursor.fetchone()[0][0]["Plan"]))
             indexes |= indexes_of(nodes)
             assert "webhook_requests" not in query["sql"] or "Index Scan" not in {n["Node Type"] for n in nodes}
-    assert indexes == {
+    # Of two indexes of what was not delivered, the one that is cheaper at this size.
+    assert len(indexes & {"requests_by_outcome", "requests_by_sub_outcome"}) == 1
+    assert indexes - {"requests_by_outcome", "requests_by_sub_outcome"} == {
         "requests_leased",
         "requests_pending",
-        "requests_by_outcome",
         "subscriptions_pkey",
         "operations_active",
         "heartbeats_pkey",
