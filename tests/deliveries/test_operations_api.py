@@ -4,6 +4,8 @@ import uuid
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
 
 from deliveries import operation_views, queue
 from deliveries.models import Operation, WebhookRequest
@@ -317,3 +319,18 @@ def test_it_lists_operations_in_as_many_queries_however_many_there_are(
     # And the names of the tenant's keys.
     with django_assert_num_queries(7):
         assert len(of_the_tenant.get("/operations").json()["results"]) == count
+
+
+@pytest.mark.parametrize("is_dry", [True, False])
+def test_it_starts_an_operation_in_as_many_queries_however_much_is_selected(
+    post, make_subscription, make_settled, is_dry
+):
+    counts = []
+    for _ in range(2):
+        for _ in range(1 + 5 * len(counts)):
+            make_settled(make_subscription(), "failed")
+        with CaptureQueriesContext(connection) as queries:
+            answer = post("/operations", {"kind": "replay", "event_type": "invoice.paid", "dry_run": is_dry})
+        assert answer.status_code == (200 if is_dry else 202)
+        counts.append(len(queries))
+    assert counts[0] == counts[1]
