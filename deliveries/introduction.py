@@ -19,7 +19,8 @@ Accepts signed events and delivers them, signed, to the endpoints that subscribe
 3. `POST /events` publishes an event to every subscription of its tenant that takes it, and names the webhook
    request that each of them gets. `POST /events/preview` says who would get it, and why the others would not.
 4. `GET /status/request/{{id}}` tells what came of it, with every attempt. It is tried again by the
-   subscription's `retry_schedule`; after the last attempt it is `failed`.
+   subscription's `retry_schedule`, usually 2, 4, 8, 16 and 32 minutes after the failure before; after the last
+   attempt it is `failed`.
 5. `POST /requests/{{id}}/replay` delivers one again, `POST /subscriptions/{{id}}/recover` whatever failed or was
    skipped since a time, and `POST /operations` whatever fits the filters of `GET /requests`. The last two run in
    the background, and only count with `"dry_run": true`: `GET /operations/{{id}}` tells how far they are.

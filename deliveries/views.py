@@ -24,6 +24,7 @@ from deliveries.serializers import (
 from subscriptions import parsers
 from subscriptions.authentication import tenant_of
 from subscriptions.examples import answered, asked
+from subscriptions.lists import require_known
 from subscriptions.views import find_subscription
 
 INGEST_EXAMPLE = {
@@ -151,6 +152,7 @@ class SubscriptionStatusView(APIView):
 
 
 def _limit(request: Request) -> int:
+    require_known(request, ("limit",))
     text = request.query_params.get("limit", str(DEFAULT_LIMIT))
     if not (text.isascii() and text.isdecimal() and len(text) < 10 and 1 <= int(text) <= MAX_LIMIT):
         raise ValidationError({"limit": f"The limit is a number from 1 to {MAX_LIMIT}."}, code="invalid_limit")

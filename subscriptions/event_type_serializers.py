@@ -17,10 +17,7 @@ class EventTypeFilterSerializer(FilterSerializer):
     """The filters of GET /event-types."""
 
     deprecated = serializers.BooleanField(
-        required=False,
-        allow_null=True,
-        default=None,
-        help_text="Those that are deprecated, or those that are not.",
+        required=False, help_text="Those that are deprecated, or those that are not."
     )
     validation = serializers.ChoiceField(required=False, choices=EventType.Validation.choices)
 

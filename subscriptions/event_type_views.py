@@ -61,7 +61,7 @@ class EventTypeListView(ListAPIView[EventType]):
 
     def get_queryset(self) -> QuerySet[EventType]:
         filters = EventTypeFilterSerializer.read(self.request)
-        exact = {name: filters[name] for name in ("deprecated", "validation") if filters.get(name) is not None}
+        exact = {name: filters[name] for name in ("deprecated", "validation") if name in filters}
         return EventType.objects.filter(**exact)
 
     @extend_schema(

@@ -1,7 +1,7 @@
 """Lists of the REST API: pages by cursor, newest first, and filters that refuse what they do not know."""
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from datetime import datetime
 from typing import Any
 
@@ -35,20 +35,34 @@ class FilterSerializer(serializers.Serializer[Any]):
         required=False, help_text="Where a page begins: taken from `next` or `previous`."
     )
 
+    def get_fields(self) -> dict[str, Any]:
+        """Take texts as they are: a space in one is looked for."""
+        fields = super().get_fields()
+        for field in fields.values():
+            if isinstance(field, serializers.CharField):
+                field.trim_whitespace = False
+        return fields
+
     @classmethod
     def read(cls, request: Request) -> dict[str, Any]:
         """Return the parameters of a call by name; raise ValidationError (400)."""
         given = request.query_params
-        if unknown := sorted(set(given) - set(cls().fields)):
-            detail = serializers.ErrorDetail("This parameter is not known.", code="unknown")
-            raise ValidationError(dict.fromkeys(unknown, detail))
-        if repeated := sorted(name for name, values in given.lists() if len(values) > 1):
-            detail = serializers.ErrorDetail("Give this parameter once.", code="repeated")
-            raise ValidationError(dict.fromkeys(repeated, detail))
+        require_known(request, cls().fields)
         # As a dict: of a query, DRF would take an empty text for a parameter that is not there.
         filters = cls(data=given.dict())
         filters.is_valid(raise_exception=True)
         return dict(filters.validated_data)
+
+
+def require_known(request: Request, names: Iterable[str]) -> None:
+    """Raise ValidationError (400) if a call has another parameter than these, or one of them twice."""
+    given = request.query_params
+    if unknown := sorted(set(given) - set(names)):
+        detail = serializers.ErrorDetail("This parameter is not known.", code="unknown")
+        raise ValidationError(dict.fromkeys(unknown, detail))
+    if repeated := sorted(name for name, values in given.lists() if len(values) > 1):
+        detail = serializers.ErrorDetail("Give this parameter once.", code="repeated")
+        raise ValidationError(dict.fromkeys(repeated, detail))
 
 
 class NewestFirst(CursorPagination):

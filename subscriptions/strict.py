@@ -18,11 +18,20 @@ JSON_TYPES: dict[type[serializers.Field[Any, Any, Any, Any]], tuple[type, ...]] 
 class StrictFieldsMixin:
     """Refuse fields that the serializer does not take, so that a typo is never silently dropped.
 
-    And refuse values of another JSON type than documented, instead of converting them.
+    And refuse values of another JSON type than documented, instead of converting them. Texts are
+    taken as they are, with the spaces around them.
     """
 
     # Why a field that is known is not taken here, in words.
     refusals: ClassVar[dict[str, str]] = {}
+
+    def get_fields(self) -> dict[str, Any]:
+        fields: dict[str, Any] = super().get_fields()  # type: ignore[misc]
+        for field in fields.values():
+            text = field.child if isinstance(field, serializers.ListField) else field
+            if isinstance(text, serializers.CharField):
+                text.trim_whitespace = False
+        return fields
 
     def to_internal_value(self, data: Any) -> Any:
         if not isinstance(data, dict):

@@ -65,6 +65,7 @@ def test_it_gives_up_on_a_list_that_takes_too_long(get, monkeypatch, path):
         ({"limit": "many"}, ("/limit", "invalid", "A valid integer is required.")),
         ({"limit": ["1", "2"]}, ("/limit", "repeated", "Give this parameter once.")),
         ({"cursor": "x"}, ("/cursor", "invalid_cursor", "This cursor is not one of ours.")),
+        ({"cursor": ""}, ("/cursor", "blank", "This field may not be blank.")),
         ({"colour": "red"}, ("/colour", "unknown", "This parameter is not known.")),
     ],
 )

@@ -238,7 +238,7 @@ def test_it_shows_a_subscription_without_attempts(get, make_subscription):
 
 @pytest.mark.parametrize(
     ("query", "count"),
-    [("", 50), ("?limit=1", 1), ("?limit=50", 50), ("?limit=250", 250), ("?limit=0250", 250), ("?other=x", 50)],
+    [("", 50), ("?limit=1", 1), ("?limit=50", 50), ("?limit=250", 250), ("?limit=0250", 250)],
 )
 def test_it_shows_as_many_as_asked_and_fifty_unasked(
     get, make_subscription, make_request, make_attempt, query, count
@@ -258,6 +258,18 @@ def test_it_refuses_any_other_limit(get, make_subscription, limit):
     answer = get(f"/status/subscription/{make_subscription().id}?limit={limit}")
     assert answer.json() == invalid(("/limit", "invalid_limit", "The limit is a number from 1 to 250."))
     assert answer.status_code == 400
+
+
+@pytest.mark.parametrize(
+    ("query", "error"),
+    [
+        ("limits=5", ("/limits", "unknown", "This parameter is not known.")),
+        ("limit=5&limit=6", ("/limit", "repeated", "Give this parameter once.")),
+    ],
+)
+def test_it_refuses_parameters_that_it_does_not_take(get, make_subscription, query, error):
+    answer = get(f"/status/subscription/{make_subscription().id}?{query}")
+    assert (answer.status_code, answer.json()) == (400, invalid(error))
 
 
 def test_it_answers_404_for_an_unknown_subscription(get):

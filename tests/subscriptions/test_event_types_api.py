@@ -210,6 +210,8 @@ def test_it_lists_them_newest_first_and_filters_them(call):
     assert names("limit=1") == ["b"]
     refused = call("get", "?name=a")
     assert refused.json() == invalid(("/name", "unknown", "This parameter is not known."))
+    refused = call("get", "?deprecated=")
+    assert refused.json() == invalid(("/deprecated", "invalid", "Must be a valid boolean."))
 
 
 def test_a_list_takes_as_many_queries_for_many_as_for_one(call):

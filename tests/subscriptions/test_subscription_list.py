@@ -73,6 +73,7 @@ def test_it_leaves_out_what_is_deleted(get, make_subscription):
         ({"search": "LEDGER"}, "b"),
         ({"search": "one.example.com"}, "a"),
         ({"search": "%"}, ""),
+        ({"search": "  "}, ""),
         ({"search": "_"}, "d"),
         ({"status": "active", "event_type": "order.placed"}, "c"),
         ({"tenant": "acme", "search": "ledger"}, ""),

@@ -72,6 +72,12 @@ def test_it_creates_a_subscription_with_everything_given(create):
     assert subscription.signing_keys == [b"as short as this"]
 
 
+def test_it_takes_texts_with_the_spaces_around_them(create):
+    given = {"tenant": " acme ", "description": "\tLedger "}
+    body = create(given | {"target_url": URL}).json()
+    assert {name: body[name] for name in given} == given
+
+
 def test_it_takes_its_defaults_from_the_settings(create, settings):
     settings.RETRY_SCHEDULE = [1, 2]
     settings.CALL_TIMEOUT_SECONDS = 7
