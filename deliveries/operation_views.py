@@ -81,6 +81,10 @@ STARTED = {
 }
 DISABLED = "This subscription is disabled. Enable it first."
 
+# Operations of one tenant at once: all that are under way share OPERATION_RATE, whoever asked for them.
+MOST_AT_ONCE = 20
+RETRY_AFTER_SECONDS = 60
+
 
 class RecoverView(APIView):
     """Deliver a subscription's requests again that failed or were skipped in a window of time.
@@ -216,11 +220,20 @@ def _start(request: Request, kind: str, given: Mapping[str, Any], tenant: str | 
         audit.note()  # it changes nothing
         with bounded():
             return Response({"count": bulk_runs.selected(selection).count()})
+    _refuse_too_many(tenant)
     with transaction.atomic():
         by = actor_of(request).name
         operation = bulk_runs.start(kind, selection, tenant=tenant, requested_by=by)
         record_new(request, operation)
     return _answer(request, operation, status=202)
+
+
+def _refuse_too_many(tenant: str | None) -> None:
+    """Raise Problem (429) while MOST_AT_ONCE operations are under way for a tenant; None is every tenant."""
+    if Operation.objects.active().filter(tenant=tenant).count() >= MOST_AT_ONCE:
+        detail = f"There are {MOST_AT_ONCE} operations under way already. Wait for one to end, or cancel it."
+        headers = {"Retry-After": str(RETRY_AFTER_SECONDS)}
+        raise Problem(status=429, code="too_many_operations", detail=detail, headers=headers)
 
 
 def _stored(value: Any) -> Any:

@@ -9,6 +9,7 @@ from django.test.utils import CaptureQueriesContext
 
 from deliveries import operation_views, queue
 from deliveries.models import Operation, WebhookRequest
+from deliveries.operation_views import MOST_AT_ONCE
 from subscriptions.ids import lowest_id_at
 from tests.expected import REQUEST_ID, invalid, no_scope, problem, rfc3339
 
@@ -272,6 +273,21 @@ def test_it_keeps_tenants_apart(post, recover, make_client, make_subscription, m
     assert acme.get("/operations").json()["results"] == []
     assert recover(own, acme).status_code == 202
     assert len(acme.get("/operations").json()["results"]) == 1
+
+
+def test_no_tenant_has_very_many_operations_under_way(post, recover, make_subscription):
+    one, another = make_subscription(tenant="acme"), make_subscription(tenant="globex")
+    answers = [recover(one) for _ in range(MOST_AT_ONCE + 1)]
+    assert [answer.status_code for answer in answers] == [202] * MOST_AT_ONCE + [429]
+    detail = "There are 20 operations under way already. Wait for one to end, or cancel it."
+    assert answers[-1].json() == problem(429, "too_many_operations", detail)
+    assert answers[-1]["Retry-After"] == "60"
+    assert recover(one, dry_run=True).status_code == 200
+    assert recover(another).status_code == 202
+    assert post("/operations", {"kind": "replay", "event_type": "a"}).status_code == 202
+
+    post(f"/operations/{answers[0].json()['id']}/cancel", {})
+    assert recover(one).status_code == 202
 
 
 def test_it_tells_a_tenant_only_the_names_of_its_own_keys(post, recover, make_client, make_subscription):
