@@ -39,23 +39,35 @@ A plain value has to be equal, or an item of an array. Operators are `$eq`, `$ne
 `$in`, `$nin`, `$startsWith`, `$endsWith`, `$exist` (`true` or `false`), and around conditions `$and`, `$or`
 (lists) and `$not`. A member that is missing meets `{{"$exist": false}}` and no other comparison.
 
-## Sign a call to /ingest
+## Sign a call to /ingest, verify a delivery
 
 `POST /ingest` is for one subscription alone, and takes a signature under its secret instead of an API key. The
 key of a secret that begins with `whsec_` is what the base64 after that decodes to, of any other its UTF-8 bytes.
 The signature is over the raw bytes of the body, as they are sent:
 
 ```python
-import base64, hashlib, hmac
+import base64, hashlib, hmac, time
 
 def sign(secret: str, body: bytes) -> str:
     \"""Return the value of {SIGNATURE_HEADER}.\"""
+    return "sha256=" + hmac.new(key_of(secret), body, hashlib.sha256).hexdigest()
+
+def is_genuine(secret: str, headers: dict[str, str], body: bytes) -> bool:
+    \"""Say whether a delivery, with its headers by their names in lower case, came from this service just now.\"""
+    sent_at = headers.get("webhook-timestamp", "")
+    signed = f"{{headers.get('webhook-id')}}.{{sent_at}}.".encode() + body
+    digest = hmac.new(key_of(secret), signed, hashlib.sha256).digest()
+    expected = b"v1," + base64.b64encode(digest)
+    given = headers.get("webhook-signature", "").encode().split()
+    is_signed = any(hmac.compare_digest(expected, each) for each in given)
+    return is_signed and abs(time.time() - int(sent_at)) < 300
+
+def key_of(secret: str) -> bytes:
     text = secret.removeprefix("whsec_")
-    key = secret.encode() if text == secret else base64.b64decode(text)
-    return "sha256=" + hmac.new(key, body, hashlib.sha256).hexdigest()
+    return secret.encode() if text == secret else base64.b64decode(text)
 ```
 
-How a receiver verifies what it gets: see the webhook `delivery`.
+What else a receiver gets, and what its answers mean: see the webhook `delivery`, at the end.
 
 ## Repeat a call safely
 

@@ -73,6 +73,35 @@ RATE_LIMIT = {
 HEADERS = {"429": RETRY_AFTER | RATE_LIMIT, "503": RETRY_AFTER}
 
 
+# The code of a refusal, for its example: by its status, and where operations differ by both.
+CODE_OF_STATUS = {
+    "400": "invalid",
+    "401": "not_authenticated",
+    "403": "permission_denied",
+    "404": "not_found",
+    "409": "subscription_disabled",
+    "412": "precondition_failed",
+    "413": "too_large",
+    "415": "unsupported_media_type",
+    "422": "too_slow",
+    "429": "rate_limited",
+    "503": "unavailable",
+}
+CODES = {
+    ("event_types_create", "409"): "event_type_exists",
+    ("operations_cancel", "409"): "finished",
+    ("requests_cancel", "409"): "settled",
+    ("requests_replay", "409"): "pending",
+    ("ingest", "401"): "signature_invalid",
+    ("ingest", "422"): "payload_refused",
+    ("events_publish", "422"): "payload_refused",
+    ("events_publish_batch", "422"): "payload_refused",
+    ("events_preview", "422"): "payload_refused",
+}
+FINDING = {"pointer": "/colour", "code": "unknown", "detail": "This field is not known."}
+MISFIT = {"pointer": "/body/total", "code": "type", "detail": '"x" is not of type "number"'}
+
+
 class BearerScheme(OpenApiAuthenticationExtension):  # type: ignore[no-untyped-call]
     target_class = "subscriptions.authentication.BearerAuthentication"
     name = "apiKey"
@@ -135,7 +164,13 @@ def document_problems(result: dict[str, Any], **kwargs: Any) -> dict[str, Any]:
             answers.setdefault(status, {"description": description})
         for status, answer in answers.items():
             if status >= "400" and "content" not in answer:
-                answer["content"] = {problems.CONTENT_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}}
+                example = _refusal(status, operation["operationId"], answer["description"])
+                answer["content"] = {
+                    problems.CONTENT_TYPE: {
+                        "schema": {"$ref": "#/components/schemas/Problem"},
+                        "example": example,
+                    }
+                }
             if status in HEADERS and problems.CONTENT_TYPE in answer["content"]:
                 answer["headers"] = HEADERS[status]
         operation["responses"] = dict(sorted(answers.items()))
@@ -184,6 +219,16 @@ def _operations(result: dict[str, Any]) -> Iterator[tuple[str, str, dict[str, An
     for path, operations in result["paths"].items():
         for method, operation in operations.items():
             yield path, method, operation
+
+
+def _refusal(status: str, operation_id: str, description: str) -> dict[str, Any]:
+    """Return what an operation answers with this status, for an example."""
+    code = CODES.get((operation_id, status)) or CODE_OF_STATUS[status]
+    problem = problems.Problem(status=int(status), code=code, detail=description)
+    example = problem.document() | {"request_id": "01a20d7a-3e01-7369-86b1-86d04e467171"}
+    if code in ("invalid", "payload_refused"):
+        example["errors"] = [FINDING if code == "invalid" else MISFIT]
+    return example
 
 
 def _refusals(path: str, method: str, operation: dict[str, Any]) -> dict[str, str]:

@@ -175,6 +175,38 @@ def test_it_shows_how_an_ingest_call_is_signed(schema, make_subscription, secret
     assert call("POST", "/ingest", body, headers).status == 202
 
 
+@pytest.mark.parametrize("secret", [secrets.make(), "a secret"])
+def test_it_shows_how_a_delivery_is_verified(schema, make_subscription, make_request, receiver, deliver, secret):
+    [code] = re.findall(r"^```python\n(.*?)^```$", schema["info"]["description"], re.M | re.S)
+    shown = {}
+    exec(code, shown)
+    make_request(make_subscription(receiver.url, secret=secret))
+    deliver()
+    [arrival] = receiver.arrivals
+    headers = {name.lower(): value for name, value in arrival.headers.items()}
+    is_genuine = shown["is_genuine"]
+    assert is_genuine(secret, headers, arrival.body)
+    assert not is_genuine(secret, headers, arrival.body + b" ")
+    assert not is_genuine("another secret", headers, arrival.body)
+    assert not is_genuine(secret, {}, arrival.body)
+    assert not is_genuine(secret, headers | {"webhook-timestamp": "1"}, arrival.body)
+
+
+def test_it_gives_an_example_of_every_refusal(schema):
+    refusals = {
+        f"{method} {path} {status}": (status, answer["content"]["application/problem+json"])
+        for path, found in schema["paths"].items()
+        for method, operation in found.items()
+        for status, answer in operation["responses"].items()
+        if "application/problem+json" in answer.get("content", {})
+    }
+    assert len(refusals) > 200
+    for name, (status, content) in refusals.items():
+        validator = jsonschema_rs.Draft202012Validator(content["schema"] | {"components": schema["components"]})
+        assert (name, [error.message for error in validator.iter_errors(content["example"])]) == (name, [])
+        assert (name, content["example"]["status"]) == (name, int(status))
+
+
 def test_it_leads_from_what_is_made_to_what_can_be_done_with_it(schema):
     found = {
         f"{method} {path} {status}": {
