@@ -3,10 +3,11 @@
 import getpass
 from collections.abc import Callable, Mapping
 from functools import partial
+from ipaddress import ip_address
 from typing import Any
 
 from django.contrib.auth.models import User
-from django.core.management.base import BaseCommand
+from django.core.management.base import BaseCommand, CommandError
 
 from subscriptions import audit
 
@@ -39,10 +40,20 @@ def _change_password(handle: Callable[..., Any], *args: Any, **options: Any) -> 
 
 
 def _lift_lockouts(handle: Callable[..., Any], *args: Any, **options: Any) -> Any:
+    given = options.get("ip", [])
+    for text in [given] if isinstance(given, str) else given:
+        _check_address(text)
     output = handle(*args, **options)
     after = {name: options[name] for name in LIFTED if name in options}
     audit.record(audit.command_actor(), "lift lockout", kind="user", after=after)
     return output
+
+
+def _check_address(text: str) -> None:
+    try:
+        ip_address(text)
+    except ValueError:
+        raise CommandError(f"{text!r} is not an IP address.") from None
 
 
 RECORDED: Mapping[str, Callable[..., Any]] = {

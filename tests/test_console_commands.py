@@ -72,3 +72,13 @@ def test_it_records_a_lockout_that_is_lifted(command, arguments, after):
     run(command, *arguments)
     assert AccessAttempt.objects.count() == 0
     assert entries() == [entry("lift lockout", after=after)]
+
+
+@pytest.mark.parametrize(
+    ("command", "arguments"),
+    [("axes_reset_ip", ["192.0.2.7", "nonsense"]), ("axes_reset_ip_username", ["nonsense", "ada"])],
+)
+def test_it_refuses_what_is_no_address(command, arguments):
+    with pytest.raises(CommandError, match=r"^'nonsense' is not an IP address\.$"):
+        run(command, *arguments)
+    assert entries() == []
