@@ -153,19 +153,32 @@ AT_ONCE: dict[str, tuple[Behaviour, ErrorClass | None, int | None]] = {
 }
 
 
+def ends_at_its_limit(transport: Transport, url: str, status_code: int | None = None) -> None:
+    """Check that a call that does not come to its end ends in time, and that another beside it is made.
+
+    In time is within a second of its limit. Other work on the machine may hold one up: of three
+    calls one has to keep to it.
+    """
+    late_seconds = []
+    while len(late_seconds) < 3 and not any(seconds < 1 for seconds in late_seconds):
+        with listening(hostile.answers(hostile.OK)) as healthy:
+            started_at = time.monotonic()
+            both = outcomes(
+                transport,
+                a_call(url, tag="hostile", seconds=SHORT_SECONDS),
+                a_call(url_of(healthy), tag="healthy"),
+            )
+            late_seconds.append(time.monotonic() - started_at - SHORT_SECONDS)
+        assert (both["hostile"].error, both["hostile"].status_code) == (ErrorClass.TIMEOUT, status_code)
+        assert both["healthy"].is_success
+    assert 0 <= min(late_seconds) < 1
+
+
 @pytest.mark.parametrize("name", OUT_OF_TIME)
 def test_a_call_ends_at_its_limit_when_the_receiver(name: str, transport: Transport) -> None:
     behaviour, status_code = OUT_OF_TIME[name]
-    with listening(behaviour) as listener, listening(hostile.answers(hostile.OK)) as healthy:
-        started_at = time.monotonic()
-        both = outcomes(
-            transport,
-            a_call(url_of(listener), tag="hostile", seconds=SHORT_SECONDS),
-            a_call(url_of(healthy), tag="healthy"),
-        )
-        assert SHORT_SECONDS <= time.monotonic() - started_at < LONG_SECONDS / 2
-    assert (both["hostile"].error, both["hostile"].status_code) == (ErrorClass.TIMEOUT, status_code)
-    assert both["healthy"].is_success
+    with listening(behaviour) as listener:
+        ends_at_its_limit(transport, url_of(listener), status_code)
 
 
 @pytest.mark.parametrize("name", AT_ONCE)
@@ -174,20 +187,6 @@ def test_a_call_ends_before_its_limit_when_the_receiver(name: str, transport: Tr
     with listening(behaviour) as listener, listening(hostile.answers(hostile.OK)) as healthy:
         both = outcomes(transport, a_call(url_of(listener), tag="hostile"), a_call(url_of(healthy), tag="healthy"))
     assert (both["hostile"].error, both["hostile"].status_code) == (error, status_code)
-    assert both["healthy"].is_success
-
-
-def ends_at_its_limit(transport: Transport, url: str) -> None:
-    """Check that a call that hangs before it is connected ends in time, and that another beside it is made."""
-    with listening(hostile.answers(hostile.OK)) as healthy:
-        started_at = time.monotonic()
-        both = outcomes(
-            transport,
-            a_call(url, tag="hostile", seconds=SHORT_SECONDS),
-            a_call(url_of(healthy), tag="healthy"),
-        )
-        assert SHORT_SECONDS <= time.monotonic() - started_at < LONG_SECONDS / 2
-    assert (both["hostile"].error, both["hostile"].status_code) == (ErrorClass.TIMEOUT, None)
     assert both["healthy"].is_success
 
 
