@@ -75,6 +75,8 @@ _IPV6_REFUSED = [
 _IPV6_MAPPED = [ip_network("::ffff:0:0/96"), ip_network("64:ff9b::/96")]
 
 _HOST_NAME = re.compile(r"(?!-)[A-Za-z0-9_-]{1,63}(?<!-)(\.(?!-)[A-Za-z0-9_-]{1,63}(?<!-))*\.?")
+# What urlsplit reads in brackets is not all that may stand there: `[::1].example.com`.
+_BRACKETED = re.compile(r"\[[^\[\]]*\](:\d*)?")
 _DOTTED_QUAD = re.compile(r"\d{1,3}(\.\d{1,3}){3}")
 _NUMERIC_LABEL = re.compile(r"\d+|0[xX][0-9a-fA-F]*")
 
@@ -142,6 +144,8 @@ def check_url(url: str, allowed_networks: Iterable[Network] = ()) -> None:
         raise RefusedURL("The URL must not have a fragment (#…).")
     if not host:
         raise RefusedURL("The URL has no host.")
+    if "[" in parts.netloc and not _BRACKETED.fullmatch(parts.netloc):
+        raise RefusedURL("The host is not a valid address.")
     _check_port(port)
     _check_host(host, is_literal=parts.netloc.startswith("["), allowed_networks=tuple(allowed_networks))
 

@@ -344,6 +344,8 @@ REFUSED_ADDRESS = "The host is an address that may not be called: only public on
         ("http://[fe80::1]/", REFUSED_ADDRESS),
         ("http://[fe80::1%25eth0]/", REFUSED_ADDRESS),
         ("http://[::1%25lo]/", REFUSED_ADDRESS),
+        ("http://[2606:4700:4700::1111].example.com/", NOT_AN_ADDRESS),
+        ("http://[2606:4700:4700::1111]example.com:80/", NOT_AN_ADDRESS),
         # Addresses in the notations that only resolvers understand.
         ("http://2130706433/", ODD_NOTATION),
         ("http://0/", ODD_NOTATION),
