@@ -45,17 +45,18 @@ clean: ## Remove the environment and the embedded servers' data
 # An environment of another Python than the one asked for is made anew.
 ifeq ($(origin PYTHON),command line)
 ifneq ($(shell $(BIN)/python -V 2>/dev/null),$(shell $(PYTHON) -V 2>/dev/null))
-.PHONY: $(BIN)/python
+.PHONY: $(BIN)/activate
 endif
 endif
 
-$(BIN)/python:
+# What is written last: one that was interrupted before is made anew.
+$(BIN)/activate:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed; this is %s. Set PYTHON to one: make run PYTHON=python3.12" % sys.version.split()[0])'
 	@echo "Making the environment $(VENV) with $$($(PYTHON) -V) ..."
 	@rm -rf $(VENV)
 	@$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); exit 1; }
 
-$(VENV)/.installed: requirements.txt $(BIN)/python
+$(VENV)/.installed: requirements.txt $(BIN)/activate
 	@echo "Installing what is needed into $(VENV) (once, about a minute) ..."
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.txt
 	@touch $@
