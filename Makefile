@@ -40,6 +40,8 @@ sbom: $(VENV)/.installed-dev ## Write what is in it, with versions and hashes, t
 	@$(BIN)/python -W ignore -m cyclonedx_py requirements --pyproject pyproject.toml --output-reproducible --of JSON -o $(SBOM) requirements.txt
 
 clean: ## Remove the environment and the embedded servers' data
+	@# For root the cluster may lie elsewhere, where the user that PostgreSQL runs as can enter.
+	@if [ -L .data/postgresql ]; then rm -rf "$$(readlink -f .data/postgresql)"; fi
 	rm -rf $(VENV) .data staticfiles tests/receiving/node_modules
 
 # An environment of another Python than the one asked for is made anew.
