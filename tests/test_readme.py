@@ -62,7 +62,7 @@ def test_the_walk_through_prints_what_it_says(walk):
     assert '"status": "delivered"' in by_request
     assert '"success": true' in by_subscription
     assert '"error": "http_5xx"' in retried
-    assert replayed == "1 of 1\nReplayed 1 requests.\n0 requests would be replayed."
+    assert replayed == "1 of 1\nReplayed 1 request.\n0 requests would be replayed."
     assert purged == "0 requests would be purged.\n2 requests would be purged."
 
 

@@ -61,7 +61,7 @@ def test_it_records_who_purged_what(settled_for):
 
 def test_it_takes_the_age_in_days_and_parts_of_days(settled_for):
     old, young = settled_for(0.6), settled_for(0.4)
-    assert purge("--older-than", "0.5") == "Purged 1 requests.\n"
+    assert purge("--older-than", "0.5") == "Purged 1 request.\n"
     assert left() == {young}
     assert old not in left()
 
@@ -88,14 +88,14 @@ def test_it_only_counts_in_a_dry_run(settled_for):
     kept = {settled_for(40), settled_for(40, "failed"), settled_for(1)}
     assert purge("--dry-run") == "2 requests would be purged.\n"
     assert purge("--dry-run", "--older-than", "0") == "3 requests would be purged.\n"
-    assert purge("--dry-run", "--status", "failed") == "1 requests would be purged.\n"
+    assert purge("--dry-run", "--status", "failed") == "1 request would be purged.\n"
     assert left() == kept
     assert DeliveryAttempt.objects.count() == 6
 
 
 def test_it_has_nothing_to_do_the_second_time(settled_for):
     settled_for(40)
-    assert purge() == "Purged 1 requests.\n"
+    assert purge() == "Purged 1 request.\n"
     assert purge() == "Purged 0 requests.\n"
 
 

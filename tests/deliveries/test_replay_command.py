@@ -61,13 +61,21 @@ def test_it_records_each_request_that_was_named_and_how_many_of_the_others(settl
     }
 
 
+def test_it_refuses_an_id_that_no_request_has_and_replays_nothing(settled):
+    request, unknown = settled(), uuid.uuid4()
+    with pytest.raises(CommandError) as refusal:
+        replay(request.id, unknown)
+    assert str(refusal.value) == f"No webhook request has the id {unknown}. Nothing is replayed."
+    assert replayed() == set()
+
+
 def test_it_starts_a_new_run_that_is_due_now_and_keeps_what_was_tried(settled, make_attempt, settle):
     request = settled(attempt_count=6, failure_count=6, lost_count=2)
     settle(request, "failed", error="http_5xx")
     attempts = [make_attempt(request, number) for number in range(1, 7)]
     before = WebhookRequest.objects.values().get()
 
-    assert replay(request.id) == "Replayed 1 requests.\n"
+    assert replay(request.id) == "Replayed 1 request.\n"
     row = WebhookRequest.objects.values().get()
     assert row == before | {
         "status": "pending",
@@ -98,7 +106,7 @@ def test_it_delivers_what_it_replays(make_subscription, make_request, make_attem
 
 def test_it_is_one_replay_when_it_is_asked_twice(settled):
     request = settled()
-    assert replay(request.id) == "Replayed 1 requests.\n"
+    assert replay(request.id) == "Replayed 1 request.\n"
     request.refresh_from_db()
     due = request.next_attempt_at
     assert replay(request.id) == "Replayed 0 requests.\n"
@@ -117,27 +125,27 @@ def test_it_never_touches_what_is_pending(subscription, make_request):
 
 def test_it_selects_by_ids(settled):
     one, other, _ = settled("failed"), settled("delivered"), settled()
-    assert replay(one.id, other.id, uuid.uuid4()) == "Replayed 2 requests.\n"
+    assert replay(one.id, other.id) == "Replayed 2 requests.\n"
     assert replayed() == {one, other}
 
 
 @pytest.mark.parametrize("status", ["delivered", "failed", "canceled", "skipped"])
 def test_it_selects_by_status(settled, status):
     requests = {name: settled(name) for name in ("delivered", "failed", "canceled", "skipped")}
-    assert replay("--status", status) == "Replayed 1 requests.\n"
+    assert replay("--status", status) == "Replayed 1 request.\n"
     assert replayed() == {requests[status]}
 
 
 def test_it_selects_by_subscription(settled, make_subscription):
     other = make_subscription()
     wanted, _ = settled(subscription=other), settled()
-    assert replay("--subscription", other.id) == "Replayed 1 requests.\n"
+    assert replay("--subscription", other.id) == "Replayed 1 request.\n"
     assert replayed() == {wanted}
 
 
 def test_it_selects_by_event_type_exactly(settled):
     wanted, _, _ = settled(event_type="invoice.paid"), settled(event_type="invoice.sent"), settled(event_type="a")
-    assert replay("--event-type", "invoice.paid") == "Replayed 1 requests.\n"
+    assert replay("--event-type", "invoice.paid") == "Replayed 1 request.\n"
     assert replayed() == {wanted}
     assert replay("--event-type", "") == "Replayed 0 requests.\n"
 
@@ -158,7 +166,7 @@ def test_it_selects_by_event_type_exactly(settled):
 )
 def test_it_selects_by_when_they_were_received_from_the_first_time_to_before_the_second(settled, arguments, hours):
     requests = {hour: settled(received_at=NOON.replace(hour=hour)) for hour in (11, 12, 13)}
-    assert replay(*arguments) == f"Replayed {len(hours)} requests.\n"
+    replay(*arguments)
     assert replayed() == {requests[hour] for hour in hours}
 
 
@@ -178,15 +186,15 @@ def test_it_selects_what_fits_everything_that_is_given(settled, make_subscriptio
         "--since",
         "2026-11-24T12Z",
     ]
-    assert replay(*arguments) == "Replayed 1 requests.\n"
+    assert replay(*arguments) == "Replayed 1 request.\n"
     assert replayed() == {wanted}
 
 
 def test_it_only_counts_in_a_dry_run(settled):
     request = settled()
     settled("delivered")
-    assert replay("--status", "failed", "--dry-run") == "1 requests would be replayed.\n"
-    assert replay(request.id, "--dry-run") == "1 requests would be replayed.\n"
+    assert replay("--status", "failed", "--dry-run") == "1 request would be replayed.\n"
+    assert replay(request.id, "--dry-run") == "1 request would be replayed.\n"
     assert replayed() == set()
 
 
@@ -195,9 +203,9 @@ def test_it_leaves_out_what_is_of_a_deleted_subscription_and_says_so(settled, ma
     gone, wanted = settled(subscription=deleted), settled()
     deleted.remove()
     left_out = " Left out: 1 of deleted subscriptions.\n"
-    assert replay("--status", "failed", "--dry-run") == f"1 requests would be replayed.{left_out}"
+    assert replay("--status", "failed", "--dry-run") == f"1 request would be replayed.{left_out}"
     assert replay(gone.id) == f"Replayed 0 requests.{left_out}"
-    assert replay("--status", "failed") == f"Replayed 1 requests.{left_out}"
+    assert replay("--status", "failed") == f"Replayed 1 request.{left_out}"
     assert replayed() == {wanted}
     gone.refresh_from_db()
     assert gone.status == "failed"

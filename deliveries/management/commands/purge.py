@@ -3,6 +3,7 @@ from typing import Any
 
 from django.conf import settings
 from django.core.management.base import BaseCommand, CommandParser
+from django.template.defaultfilters import pluralize
 
 from deliveries import operations
 from subscriptions import audit
@@ -41,13 +42,13 @@ class Command(BaseCommand):
         statuses = options["status"] or operations.SETTLED_STATUSES
         if options["dry_run"]:
             count = operations.count_purgeable(older_than_days=options["older_than"], statuses=statuses)
-            self.stdout.write(f"{count} requests would be purged.")
+            self.stdout.write(f"{count} request{pluralize(count)} would be purged.")
             return
         conditions = {"older_than_days": options["older_than"], "statuses": list(statuses)}
         # First, and by itself: a purge has many transactions, and one that is interrupted has purged too.
         audit.record(audit.command_actor(), "purge", kind="webhook request", after=conditions)
         purged = operations.purge(**conditions, progress=self.tell)
-        self.stdout.write(f"Purged {purged} requests.")
+        self.stdout.write(f"Purged {purged} request{pluralize(purged)}.")
 
     def tell(self, done: int) -> None:
         self.stderr.write(f"{done} purged so far")

@@ -4,8 +4,10 @@ from typing import Any
 from uuid import UUID
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.template.defaultfilters import pluralize
 
 from deliveries import operations
+from deliveries.models import WebhookRequest
 from deliveries.operations import Selection
 from subscriptions import audit
 
@@ -17,6 +19,14 @@ def moment(text: str) -> datetime:
     except ValueError:
         raise ArgumentTypeError("write a time such as 2026-11-24T12:00:00Z, or a date") from None
     return value if value.tzinfo is not None else value.replace(tzinfo=UTC)
+
+
+def require_known(request_ids: list[UUID]) -> None:
+    """Raise CommandError if one of these requests does not exist: a wrong id is not to be taken for a replay."""
+    known = set(WebhookRequest.objects.filter(id__in=request_ids).values_list("id", flat=True))
+    unknown = [str(request_id) for request_id in request_ids if request_id not in known]
+    if unknown:
+        raise CommandError(f"No webhook request has the id {', '.join(unknown)}. Nothing is replayed.")
 
 
 class Command(BaseCommand):
@@ -44,14 +54,15 @@ class Command(BaseCommand):
             raise CommandError(
                 "Say which: give request ids, or --subscription, --status, --since, --until, --event-type."
             )
+        require_known(options["request_id"])
         total, left_out = selection.queryset().count(), selection.left_out().count()
         remark = f" Left out: {left_out} of deleted subscriptions." if left_out else ""
         if options["dry_run"]:
-            self.stdout.write(f"{total} requests would be replayed.{remark}")
+            self.stdout.write(f"{total} request{pluralize(total)} would be replayed.{remark}")
             return
         replayed = operations.replay(
             selection,
             progress=lambda done: self.stderr.write(f"{done} of {total}"),
             actor=audit.command_actor(),
         )
-        self.stdout.write(f"Replayed {replayed} requests.{remark}")
+        self.stdout.write(f"Replayed {replayed} request{pluralize(replayed)}.{remark}")
