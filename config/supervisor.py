@@ -46,11 +46,15 @@ class _RestartingProcess(Process):  # type: ignore[misc]
             super()._send_message(f"ended with status {data['returncode']}, and is started again\n")
 
 
-class _UnshakenPrinter(Printer):  # type: ignore[misc]
-    """A printer that loses what cannot be written: a full disk or a closed pipe is no reason to stop."""
+class UnshakenPrinter(Printer):  # type: ignore[misc]
+    """A printer that loses what cannot be written.
+
+    A full disk or a closed pipe is no reason to stop. And a signal may come in the midst of a
+    write: what is said of it then Python refuses with a RuntimeError.
+    """
 
     def write(self, message: Message) -> None:
-        with contextlib.suppress(OSError):
+        with contextlib.suppress(OSError, RuntimeError):
             super().write(message)
 
 
@@ -75,10 +79,14 @@ class _Supervisor(honcho.manager.Manager):  # type: ignore[misc]
 
 def _hang_up(number: int, frame: Any) -> None:
     """End as on SIGTERM, and say nothing more: the terminal is gone."""
+    _fall_silent()
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
+def _fall_silent() -> None:
     silence = os.open(os.devnull, os.O_WRONLY)
     os.dup2(silence, sys.stdout.fileno())
     os.dup2(silence, sys.stderr.fileno())
-    os.kill(os.getpid(), signal.SIGTERM)
 
 
 def run_procfile(procfile: Path, *, environment: dict[str, str], concurrency: dict[str, int]) -> None:
@@ -87,8 +95,12 @@ def run_procfile(procfile: Path, *, environment: dict[str, str], concurrency: di
     honcho.manager.KILL_WAIT = STOP_TIMEOUT_SECONDS
     processes = parse_procfile(procfile.read_text()).processes
     started = {name: command for name, command in processes.items() if name not in STEPS}
-    supervisor = _Supervisor(_UnshakenPrinter(sys.stdout))
+    supervisor = _Supervisor(UnshakenPrinter(sys.stdout))
     for process in expand_processes(started, concurrency=concurrency):
         # Without a shell between, the process that is told about is the one that does the work.
         supervisor.add_process(process.name, f"exec {process.cmd}", env=environment, cwd=str(procfile.parent))
     supervisor.loop()
+    try:
+        sys.stdout.flush()
+    except OSError:
+        _fall_silent()  # or Python would end with a failure, over what nobody reads

@@ -1,15 +1,19 @@
 """`make run`'s supervisor: whatever ends it, nothing that it started goes on."""
 
+import io
 import os
 import re
 import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+from honcho.printer import Message
 
+from config.supervisor import UnshakenPrinter
 from tests.service import BASE_DIR
 from tests.waiting import WAIT_SECONDS, wait_for_end, wait_until
 
@@ -65,6 +69,17 @@ def test_a_signal_ends_all_of_it(supervisor, wait_for_start, number):
     os.killpg(supervisor.pid, number)
     supervisor.communicate(timeout=WAIT_SECONDS)
     wait_for_end(pid)
+
+
+def test_what_is_said_of_a_signal_in_the_midst_of_a_write_is_no_hindrance():
+    class Busy(io.StringIO):
+        """Standard output while it is being written to, as the handler of a signal finds it."""
+
+        def write(self, text: str) -> int:
+            raise RuntimeError("reentrant call inside <_io.BufferedWriter>")
+
+    line = Message(type="line", data="SIGTERM received", time=datetime.now(UTC), name="system", colour=None)
+    UnshakenPrinter(Busy()).write(line)
 
 
 def test_a_supervisor_that_is_killed_leaves_nothing_behind(supervisor, wait_for_start):

@@ -8,11 +8,13 @@ clients -> web -> proxy -> PostgreSQL      (a proxy of web's own)
 
 import base64
 import contextlib
+import http.client
 import os
 import socket
 import sys
 import time
 from collections.abc import Iterator
+from http import HTTPStatus
 from pathlib import Path
 
 from tests.faults.crash_points import CrashPoints
@@ -91,13 +93,16 @@ class Site:
             self.wait_for_web()
 
     def wait_for_web(self, seconds: float = 60) -> None:
-        """Return when web takes connections; a connection is all that tells it from outside."""
+        """Return when web answers: one that was just killed may take connections for a moment longer."""
         deadline = time.monotonic() + seconds
         while time.monotonic() < deadline:
-            with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", self.port), timeout=1):
-                return
+            connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=1)
+            with contextlib.suppress(OSError, http.client.HTTPException), contextlib.closing(connection):
+                connection.request("GET", "/health")
+                if connection.getresponse().status == HTTPStatus.OK:
+                    return
             time.sleep(0.02)
-        raise AssertionError(f"web does not listen after {seconds} s\n{self.processes.logs()}")
+        raise AssertionError(f"web does not answer after {seconds} s\n{self.processes.logs()}")
 
     def _environment(self) -> dict[str, str]:
         inherited = {name: value for name, value in os.environ.items() if not name.startswith(("PG", "DJANGO"))}
