@@ -532,7 +532,9 @@ def test_refused_calls_leave_no_handle_behind(transport: Transport) -> None:
     for _ in range(100):
         with pytest.raises(ValueError, match="call"):
             transport.send(bad)
-    assert (count_handles(), descriptors()) == before
+    # Fewer descriptors: what tests before this one left behind was closed meanwhile.
+    assert count_handles() == before[0]
+    assert descriptors() <= before[1]
 
 
 def test_a_url_that_is_none_is_nobody_elses_fault(transport: Transport) -> None:
