@@ -47,7 +47,7 @@ class MadeRequestSerializer(serializers.Serializer[Any]):
 
 
 class PublishedSerializer(serializers.Serializer[Any]):
-    event_id = serializers.UUIDField()
+    event_id = serializers.UUIDField(help_text="The event that was stored.")
     requests = MadeRequestSerializer(many=True)
 
 

@@ -51,16 +51,25 @@ REFUSALS = {
     503: OpenApiResponse(description="Nothing could be stored; try again after Retry-After."),
 }
 
-EVENT_EXAMPLE = {"event_type": "invoice.paid", "body": {"invoice": 4711, "total": "19.90"}, "tenant": "acme"}
-PUBLISHED_EXAMPLE = {
-    "event_id": "019ab3d0-7a51-7c22-9d3e-0c4a5d1f2b10",
+EVENT_EXAMPLE: dict[str, Any] = {"event_type": "invoice.paid", "body": examples.PAYLOAD, "tenant": "acme"}
+SMALL_EVENT_EXAMPLE = EVENT_EXAMPLE | {"body": {"invoice": 4712, "total": 19.9}}
+PUBLISHED_EXAMPLE: dict[str, Any] = {
+    "event_id": examples.EVENT["id"],
     "requests": [
         {
-            "subscription_id": "019ab3cf-11d2-7b0e-8a6c-5f0d9e2c7a31",
-            "request_id": "019ab3d0-7a52-7f41-b2c8-91e6a4d03c55",
+            "subscription_id": examples.SUBSCRIPTION_ID,
+            "request_id": examples.REQUEST["request_id"],
             "status": "pending",
         }
     ],
+}
+IGNORED_EXAMPLE = {"event_id": "019ab3d0-7a53-7a08-8c41-6d2b9e0f3a17", "requests": []}
+IGNORING_EXAMPLE = {
+    "subscription_id": examples.SUBSCRIPTION_ID,
+    "result": "ignore",
+    "reason": "filter",
+    "clause": "/body/total/$gte",
+    "detail": "/body/total should be at least 100, and is 19.9.",
 }
 
 
@@ -129,9 +138,16 @@ class EventBatchView(APIView):
         request=NewBatchSerializer,
         parameters=[IDEMPOTENCY_KEY],
         examples=[
-            OpenApiExample("Two events", {"events": [EVENT_EXAMPLE, EVENT_EXAMPLE]}, request_only=True),
             OpenApiExample(
-                "As they are answered", {"events": [PUBLISHED_EXAMPLE]}, response_only=True, status_codes=["202"]
+                "Two events, the second too small for anybody",
+                {"events": [EVENT_EXAMPLE, SMALL_EVENT_EXAMPLE]},
+                request_only=True,
+            ),
+            OpenApiExample(
+                "As they are answered",
+                {"events": [PUBLISHED_EXAMPLE, IGNORED_EXAMPLE]},
+                response_only=True,
+                status_codes=["202"],
             ),
         ],
         responses={202: OpenApiResponse(PublishedBatchSerializer, description="Stored durably."), **REFUSALS},
@@ -155,27 +171,21 @@ class EventPreviewView(APIView):
         tags=["events"],
         request=NewEventSerializer,
         examples=[
-            OpenApiExample("An invoice is paid", EVENT_EXAMPLE, request_only=True),
+            OpenApiExample("A small invoice is paid", SMALL_EVENT_EXAMPLE, request_only=True),
             OpenApiExample(
                 "A filter is not met",
-                {
-                    "subscriptions": [
-                        {
-                            "subscription_id": "019ab3cf-11d2-7b0e-8a6c-5f0d9e2c7a31",
-                            "result": "ignore",
-                            "reason": "filter",
-                            "clause": "/body/total/$gte",
-                            "detail": "/body/total should be at least 100, and is 19.9.",
-                        }
-                    ]
-                },
+                {"subscriptions": [IGNORING_EXAMPLE]},
                 response_only=True,
                 status_codes=["200"],
             ),
         ],
         responses={
             200: PreviewSerializer,
-            **{status: REFUSALS[status] for status in (400, 401, 403, 413, 415, 422)},
+            **{status: REFUSALS[status] for status in (400, 401, 403, 413, 415)},
+            422: OpenApiResponse(
+                description="The payload does not fit the schema of its event type, or the filters of the "
+                "subscriptions take too long."
+            ),
         },
     )
     def post(self, request: Request) -> Response:

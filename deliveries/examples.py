@@ -5,7 +5,7 @@ from typing import Any
 from deliveries.outcome import HINTS, ErrorClass
 
 SUBSCRIPTION_ID = "019ab3cf-11d2-7b0e-8a6c-5f0d9e2c7a31"
-PAYLOAD = {"invoice": 4711, "total": "19.90"}
+PAYLOAD = {"invoice": 4711, "total": 199.9}
 
 EVENT: dict[str, Any] = {
     "id": "019ab3d0-7a51-7c22-9d3e-0c4a5d1f2b10",

@@ -17,7 +17,8 @@ FIELDS = {
     "published_at": "When it was stored.",
     "received_at": "When it was stored.",
     "settled_at": "When it was over, one way or the other; null while it is pending.",
-    "next_attempt_at": "It is not tried before this time; null once it is settled.",
+    "next_attempt_at": "It is not tried before this time; null once it is settled. During a call it is when "
+    "another worker would make it again, if this one were gone.",
     "created_at": "When it was made.",
     "updated_at": "When it was last changed.",
     "started_at": "When it began; null if it has not.",

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from deliveries import idempotency, retry
+from deliveries import idempotency, problem_codes, retry
 from deliveries.ingestion import SIGNATURE_HEADER
 
 TEXT = f"""
@@ -24,7 +24,8 @@ Accepts signed events and delivers them, signed, to the endpoints that subscribe
 5. `POST /requests/{{id}}/replay` delivers one again, `POST /subscriptions/{{id}}/recover` whatever failed or was
    skipped since a time, and `POST /operations` whatever fits the filters of `GET /requests`. The last two run in
    the background, and only count with `"dry_run": true`: `GET /operations/{{id}}` tells how far they are.
-6. `POST /subscriptions/{{id}}/rotate-secret` gives it a new secret; for the overlap both count.
+6. `POST /subscriptions/{{id}}/rotate-secret` gives it a new secret; for the overlap ingest calls may be signed
+   with either, and `webhook-signature` holds one of each. `{SIGNATURE_HEADER}` of a delivery is the new one's.
 
 ## Which events a subscription gets
 
@@ -35,9 +36,21 @@ all. Of these, with a `filter`, the ones that meet all its conditions on `body`,
 {{"body": {{"status": "paid", "total": {{"$gte": 100}}, "email": {{"$endsWith": "@example.com"}}}}}}
 ```
 
-A plain value has to be equal, or an item of an array. Operators are `$eq`, `$neq`, `$gt`, `$gte`, `$lt`, `$lte`,
-`$in`, `$nin`, `$startsWith`, `$endsWith`, `$exist` (`true` or `false`), and around conditions `$and`, `$or`
-(lists) and `$not`. A member that is missing meets `{{"$exist": false}}` and no other comparison.
+| condition | met by |
+|---|---|
+| `{{"status": "paid"}}` | a member of that value, or an array with such an item |
+| `{{"tags": ["urgent", "new"]}}` | an array with all of these items |
+| `{{"items": {{"sku": "A1", "quantity": 2}}}}` | an object that meets all of it, or an array with one that does |
+| `$eq`, `$neq` | what is equal, is not equal, as a whole: an array too, whatever is in it |
+| `$gt`, `$gte`, `$lt`, `$lte` | a number, or a text by its characters (`"10"` is less than `"9"`); no array |
+| `$in`, `$nin` with a list | what is, is not, one of the list |
+| `$in`, `$nin` with one value | a text with that text in it, an array with that item; what is neither |
+| `$startsWith`, `$endsWith` | a text that begins, ends, with the text or with one of a list of texts |
+| `$exist` | what is there (`true`), `null` too; what is not (`false`) |
+| `$and`, `$or`, `$not` | all, at least one, of a list of conditions; what does not meet the condition |
+
+`"1"` is not `1`, but `1.0` is. A name with a dot in it is a name and no path. A member that is missing meets
+`{{"$exist": false}}` and no other comparison, not even `$neq`; but it meets a `$not` of one.
 
 ## Sign a call to /ingest, verify a delivery
 
@@ -72,8 +85,9 @@ What else a receiver gets, and what its answers mean: see the webhook `delivery`
 ## Repeat a call safely
 
 `/ingest`, `/events` and `/events/batch` take an `{idempotency.HEADER}`: the same one within 24 hours gets the
-first answer again, with `{idempotency.REPLAYED_HEADER}: true`, and stores nothing; with another body it is
-refused with 422.
+first answer again, with `{idempotency.REPLAYED_HEADER}: true`, and stores nothing; with other bytes as its body
+it is refused with 422. A key of `/ingest` holds for the subscription. `/events` and `/events/batch` share theirs
+among the API keys of one tenant, or among those that are bound to none.
 
 ## Lists
 
@@ -89,9 +103,11 @@ else changed the subscription meanwhile.
 ## Errors
 
 All are `application/problem+json` (RFC 9457). `code` is stable and for machines; for bad input `errors` points
-to each mistake. A `Request-Id` that you send comes back, and is in the service's logs. Unknown fields and
-parameters are refused, and nothing is converted: `"5"` is no number. 429 and 503 say in `Retry-After` how many
-seconds to wait.
+to the mistakes that were found first. A `Request-Id` that you send comes back, and is in the service's logs.
+Unknown fields and parameters are refused, and nothing is converted: `"5"` is no number. 429 and 503 say in
+`Retry-After` how many seconds to wait.
+
+{problem_codes.table()}
 """
 
 TAGS = {
@@ -112,7 +128,8 @@ HEADERS = {
     "webhook-signature": "Standard Webhooks: `v1,` and the base64 HMAC-SHA256 of `webhook-id`, a dot, "
     "`webhook-timestamp`, a dot and the raw body. During a rotation one per key, newest first, separated by a "
     "space: one that matches is enough.",
-    "X-Webhook-Signature": "`sha256=` and the hex HMAC-SHA256 of the raw body, as for an ingest call.",
+    "X-Webhook-Signature": "`sha256=` and the hex HMAC-SHA256 of the raw body, as for an ingest call. During a "
+    "rotation it is under the new secret alone.",
     "X-Webhook-Event": "The event type.",
     "X-Webhook-Attempt": "The number of this attempt, from 1.",
 }

@@ -50,8 +50,7 @@ class MetricsTokenScheme(OpenApiAuthenticationExtension):  # type: ignore[no-unt
 class MetricsView(APIView):
     """The figures of the whole service for Prometheus, in its text format.
 
-    Every web process gives the same answer. What each metric means is in its HELP line and in
-    docs/operations.md.
+    Every web process gives the same answer. What each metric means is in its HELP line.
     """
 
     authentication_classes = (MetricsToken,)

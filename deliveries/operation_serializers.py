@@ -76,11 +76,20 @@ class NewOperationSerializer(StrictFieldsMixin, DryRunMixin):
     kind = serializers.ChoiceField(
         choices=[Operation.Kind.REPLAY.value], help_text="`replay`: deliver them again."
     )
-    subscription = serializers.UUIDField(required=False)
-    tenant = serializers.CharField(required=False, allow_blank=True, max_length=255)
+    subscription = serializers.UUIDField(required=False, help_text="Requests for this subscription.")
+    tenant = serializers.CharField(
+        required=False, allow_blank=True, max_length=255, help_text="Requests of this tenant, exactly."
+    )
     status = SettledField(SETTLED_STATUSES)
-    event_type = serializers.CharField(required=False, max_length=MAX_LENGTH, validators=[validate_event_type])
-    error = serializers.ChoiceField(choices=ERROR_CHOICES, required=False)
+    event_type = serializers.CharField(
+        required=False,
+        max_length=MAX_LENGTH,
+        validators=[validate_event_type],
+        help_text="Requests of this event type, exactly.",
+    )
+    error = serializers.ChoiceField(
+        choices=ERROR_CHOICES, required=False, help_text="Not delivered, and the last attempt ended like this."
+    )
     received_after = serializers.DateTimeField(required=False, help_text="Received at this time or later.")
     received_before = serializers.DateTimeField(required=False, help_text="Received before this time.")
 

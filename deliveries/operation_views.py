@@ -44,7 +44,7 @@ COUNTED = {"count": 1204}
 RECOVERING: dict[str, Any] = {
     "id": "019ab40a-5c1e-7d42-9b1f-2a7c0e8d4411",
     "kind": "recover",
-    "tenant": "",
+    "tenant": "acme",
     "selection": {
         "subscription": "019ab3cf-11d2-7b0e-8a6c-5f0d9e2c7a31",
         "status": ["failed", "skipped"],
@@ -147,8 +147,8 @@ class OperationListView(ListAPIView[Operation]):
     def post(self, request: Request) -> Response:
         """Deliver all settled requests again that fit the filters, in the background.
 
-        The filters are those of GET /requests, so that what was listed is what is replayed. Those of disabled
-        subscriptions are left out.
+        The filters are those of GET /requests, so that what was listed is what is replayed. At least one
+        besides `status` is needed. Those of disabled subscriptions are left out.
         """
         given = NewOperationSerializer(data=request.data)
         given.is_valid(raise_exception=True)

@@ -30,7 +30,7 @@ from subscriptions.views import find_subscription
 INGEST_EXAMPLE = {
     "subscription_id": "019ab3cf-11d2-7b0e-8a6c-5f0d9e2c7a31",
     "event_type": "invoice.paid",
-    "body": {"invoice": 4711, "total": "19.90"},
+    "body": examples.PAYLOAD,
 }
 
 DEFAULT_LIMIT = 50

@@ -31,10 +31,10 @@ EXAMPLE = {
         "required": ["invoice", "total"],
         "properties": {
             "invoice": {"type": "integer"},
-            "total": {"type": "string", "pattern": "^[0-9]+[.][0-9]{2}$"},
+            "total": {"type": "number", "minimum": 0},
         },
     },
-    "example": {"invoice": 4711, "total": "19.90"},
+    "example": {"invoice": 4711, "total": 199.9},
     "deprecated": False,
     "validation": "enforce",
 }
@@ -45,8 +45,9 @@ NAME_TAKEN = "There is an event type of this name. Change that one with PATCH."
 REFUSALS = {
     400: OpenApiResponse(description="A field is not known or not valid: a schema that is none, for instance."),
     401: OpenApiResponse(description="There is no API key, or it is unknown, expired or revoked."),
-    403: OpenApiResponse(description="The API key does not have the scope, or is a tenant's and would write."),
+    403: OpenApiResponse(description="The API key does not have the scope `manage`, or is bound to a tenant."),
 }
+UNKNOWN_FILTER = {400: OpenApiResponse(description="A filter is not known or not valid.")}
 MISSING = {404: OpenApiResponse(description="There is no such event type.")}
 TAKEN = {409: OpenApiResponse(description=NAME_TAKEN)}
 
@@ -68,7 +69,7 @@ class EventTypeListView(ListAPIView[EventType]):
         operation_id="event_types_list",
         parameters=[EventTypeFilterSerializer],
         examples=[OpenApiExample("As it is stored", STORED_EXAMPLE, response_only=True)],
-        responses={200: EventTypeSerializer(many=True), **REFUSALS},
+        responses={200: EventTypeSerializer(many=True), 401: REFUSALS[401], **UNKNOWN_FILTER},
     )
     def get(self, request: Request, *args: Any, **kwargs: Any) -> Response:
         """List event types, the newest first."""
@@ -89,6 +90,7 @@ class EventTypeListView(ListAPIView[EventType]):
         With `validation` `warn`, a payload that does not fit the schema is taken, and what is wrong
         with it is shown with its event or request; with `enforce`, it is refused with 422. A schema
         is JSON Schema 2020-12 and refers to nothing outside itself.
+        Every process obeys within a few seconds.
         """
         _refuse_tenants(request)
         serializer = EventTypeSerializer(data=request.data)

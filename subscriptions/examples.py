@@ -5,6 +5,7 @@ from typing import Any
 from drf_spectacular.utils import OpenApiExample
 
 NEW: dict[str, Any] = {
+    "tenant": "acme",
     "target_url": "https://receiver.example.com/webhooks",
     "description": "Invoices for the ledger",
     "event_types": ["invoice.*"],
@@ -13,7 +14,7 @@ NEW: dict[str, Any] = {
 
 SHOWN: dict[str, Any] = {
     "id": "019ab3cf-11d2-7b0e-8a6c-5f0d9e2c7a31",
-    "tenant": "",
+    "tenant": "acme",
     "description": "Invoices for the ledger",
     "metadata": {},
     "target_url": "https://receiver.example.com/webhooks",
@@ -40,11 +41,21 @@ SHOWN: dict[str, Any] = {
     "updated_at": "2026-11-24T08:50:03.142857Z",
 }
 
+NEXT_SECRET = "whsec_2f8Zk0Yb7Jm1VnQw5tRx9cLdPa4Hs6Ue3GiKoNyTb1E="  # noqa: S105  # nosec B105 - an example
 SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSwCgH5Y5C3ISw="  # noqa: S105  # nosec B105 - an example
 
-PAUSED = SHOWN | {"status": "paused", "status_reason": "Maintenance until noon"}
-DISABLED = SHOWN | {"status": "disabled", "status_reason": "Maintenance until noon"}
-ROTATED = SHOWN | {"previous_secret_until": "2026-11-25T08:55:21.718281Z", "secret": SECRET}  # nosec B105
+CHANGED = SHOWN | {"updated_at": "2026-11-24T08:55:21.718281Z"}
+PAUSED = CHANGED | {"status": "paused", "status_reason": "Maintenance until noon"}
+DISABLED = CHANGED | {"status": "disabled", "status_reason": "Left the beta"}
+RESUMED = CHANGED | {"status_reason": "Maintenance is over"}
+ENABLED = CHANGED | {"status_reason": "Back in the beta"}
+
+# An hour before the earlier secret ends.
+ROTATED = CHANGED | {
+    "secret_hint": "…b1E=",  # nosec B105
+    "previous_secret_until": "2026-11-24T09:55:21.718281Z",  # nosec B105
+    "secret": NEXT_SECRET,
+}
 
 
 def asked(value: Any) -> OpenApiExample:

@@ -82,6 +82,15 @@ class NewestFirst(CursorPagination):
         with bounded():
             return super().paginate_queryset(queryset, request, view)
 
+    def get_paginated_response_schema(self, schema: dict[str, Any]) -> dict[str, Any]:
+        """Return what a page looks like, in the words of OpenAPI 3.1; the example is the first and only page."""
+        link = {"type": ["string", "null"], "format": "uri", "example": None}
+        return {
+            "type": "object",
+            "required": ["next", "previous", "results"],
+            "properties": {"next": link, "previous": link.copy(), "results": schema},
+        }
+
     def decode_cursor(self, request: Request) -> Any:
         """Read where the page begins; raise ValidationError (400) for what is no cursor."""
         try:

@@ -21,11 +21,29 @@ PROBLEM: dict[str, Any] = {
     "description": "What went wrong (RFC 9457). `code` is stable and for machines, `detail` for people.",
     "required": ["type", "title", "status", "detail", "code", "request_id"],
     "properties": {
-        "type": {"type": "string", "format": "uri-reference", "examples": ["about:blank"]},
-        "title": {"type": "string", "examples": ["Bad Request"]},
-        "status": {"type": "integer", "minimum": 400, "maximum": 599},
-        "detail": {"type": "string", "examples": ["The request is not valid; see errors."]},
-        "code": {"type": "string", "examples": ["invalid"]},
+        "type": {
+            "type": "string",
+            "format": "uri-reference",
+            "description": "Always `about:blank`: `code` says more.",
+            "examples": ["about:blank"],
+        },
+        "title": {"type": "string", "description": "The HTTP status in words.", "examples": ["Bad Request"]},
+        "status": {
+            "type": "integer",
+            "minimum": 400,
+            "maximum": 599,
+            "description": "The HTTP status, as in the first line of the answer.",
+        },
+        "detail": {
+            "type": "string",
+            "description": "What went wrong, for people.",
+            "examples": ["The request is not valid; see errors."],
+        },
+        "code": {
+            "type": "string",
+            "description": "What went wrong, for machines: one of the codes in the table under Errors.",
+            "examples": ["invalid"],
+        },
         "request_id": {"type": "string", "description": "The Request-Id of the call."},
         "errors": {
             "type": "array",
@@ -39,8 +57,12 @@ PROBLEM: dict[str, Any] = {
                         "description": "A JSON pointer (RFC 6901) into the body, or / and a parameter's name.",
                         "examples": ["/target_url"],
                     },
-                    "code": {"type": "string", "examples": ["refused_url"]},
-                    "detail": {"type": "string"},
+                    "code": {
+                        "type": "string",
+                        "description": "The rule that is broken; of a payload, the keyword of its JSON Schema.",
+                        "examples": ["refused_url"],
+                    },
+                    "detail": {"type": "string", "description": "What is wrong, for people."},
                 },
             },
         },
@@ -73,7 +95,7 @@ RATE_LIMIT = {
 HEADERS = {"429": RETRY_AFTER | RATE_LIMIT, "503": RETRY_AFTER}
 
 
-# The code of a refusal, for its example: by its status, and where operations differ by both.
+# The codes of a refusal, for its examples: by its status, and where operations differ by both.
 CODE_OF_STATUS = {
     "400": "invalid",
     "401": "not_authenticated",
@@ -87,16 +109,24 @@ CODE_OF_STATUS = {
     "429": "rate_limited",
     "503": "unavailable",
 }
+REFUSED_AT_INTAKE = ("payload_refused", "idempotency_key_reused")
 CODES = {
-    ("event_types_create", "409"): "event_type_exists",
-    ("operations_cancel", "409"): "finished",
-    ("requests_cancel", "409"): "settled",
-    ("requests_replay", "409"): "pending",
-    ("ingest", "401"): "signature_invalid",
-    ("ingest", "422"): "payload_refused",
-    ("events_publish", "422"): "payload_refused",
-    ("events_publish_batch", "422"): "payload_refused",
-    ("events_preview", "422"): "payload_refused",
+    ("event_types_create", "409"): ("event_type_exists",),
+    ("operations_cancel", "409"): ("finished",),
+    ("requests_cancel", "409"): ("settled",),
+    ("requests_replay", "409"): ("pending",),
+    ("ingest", "401"): ("signature_invalid",),
+    ("ingest", "422"): REFUSED_AT_INTAKE,
+    ("events_publish", "422"): REFUSED_AT_INTAKE,
+    ("events_publish_batch", "422"): REFUSED_AT_INTAKE,
+    ("events_preview", "422"): ("payload_refused",),
+}
+
+# What is said with a code whatever the operation; with the others, what the operation says of the status.
+DETAILS = {
+    "invalid": "The request is not valid; see errors.",
+    "payload_refused": "The payload does not fit the schema of its event type; see errors.",
+    "idempotency_key_reused": "This Idempotency-Key was used with another body within the last 24 hours.",
 }
 FINDING = {"pointer": "/colour", "code": "unknown", "detail": "This field is not known."}
 MISFIT = {"pointer": "/body/total", "code": "type", "detail": '"x" is not of type "number"'}
@@ -164,11 +194,11 @@ def document_problems(result: dict[str, Any], **kwargs: Any) -> dict[str, Any]:
             answers.setdefault(status, {"description": description})
         for status, answer in answers.items():
             if status >= "400" and "content" not in answer:
-                example = _refusal(status, operation["operationId"], answer["description"])
+                examples = _refusals_like(status, operation["operationId"], answer["description"])
                 answer["content"] = {
                     problems.CONTENT_TYPE: {
                         "schema": {"$ref": "#/components/schemas/Problem"},
-                        "example": example,
+                        "examples": {example["code"]: {"value": example} for example in examples},
                     }
                 }
             if status in HEADERS and problems.CONTENT_TYPE in answer["content"]:
@@ -221,10 +251,14 @@ def _operations(result: dict[str, Any]) -> Iterator[tuple[str, str, dict[str, An
             yield path, method, operation
 
 
-def _refusal(status: str, operation_id: str, description: str) -> dict[str, Any]:
-    """Return what an operation answers with this status, for an example."""
-    code = CODES.get((operation_id, status)) or CODE_OF_STATUS[status]
-    problem = problems.Problem(status=int(status), code=code, detail=description)
+def _refusals_like(status: str, operation_id: str, description: str) -> Iterator[dict[str, Any]]:
+    """Yield what an operation answers with this status, for examples."""
+    for code in CODES.get((operation_id, status)) or (CODE_OF_STATUS[status],):
+        yield _refusal(status, code, description)
+
+
+def _refusal(status: str, code: str, description: str) -> dict[str, Any]:
+    problem = problems.Problem(status=int(status), code=code, detail=DETAILS.get(code, description))
     example = problem.document() | {"request_id": "01a20d7a-3e01-7369-86b1-86d04e467171"}
     if code in ("invalid", "payload_refused"):
         example["errors"] = [FINDING if code == "invalid" else MISFIT]

@@ -6,7 +6,7 @@ from typing import Any
 from uuid import UUID
 
 from django.db import transaction
-from drf_spectacular.utils import OpenApiResponse, extend_schema
+from drf_spectacular.utils import OpenApiExample, OpenApiResponse, extend_schema
 from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
@@ -33,7 +33,11 @@ VERB: dict[str, Any] = {
     "responses": {200: SubscriptionSerializer, 412: STALE},
 }
 DISABLED = {409: OpenApiResponse(description="The subscription is disabled.")}
-REASON = asked({"reason": "Maintenance until noon"})
+
+
+def reason_of(example: dict[str, Any]) -> OpenApiExample:
+    """Return the example of the call that is answered with this subscription."""
+    return asked({"reason": example["status_reason"]})
 
 
 def move(request: Request, subscription_id: UUID, verb: Verb, *, refused_statuses: Sequence[str] = ()) -> Response:
@@ -55,7 +59,7 @@ class PauseView(APIView):
 
     @extend_schema(
         operation_id="subscriptions_pause",
-        examples=[REASON, answered(examples.PAUSED)],
+        examples=[reason_of(examples.PAUSED), answered(examples.PAUSED)],
         **VERB | {"responses": VERB["responses"] | DISABLED},
     )
     def post(self, request: Request, subscription_id: UUID) -> Response:
@@ -68,7 +72,7 @@ class ResumeView(APIView):
 
     @extend_schema(
         operation_id="subscriptions_resume",
-        examples=[REASON, answered(examples.SHOWN)],
+        examples=[reason_of(examples.RESUMED), answered(examples.RESUMED)],
         **VERB | {"responses": VERB["responses"] | DISABLED},
     )
     def post(self, request: Request, subscription_id: UUID) -> Response:
@@ -79,7 +83,11 @@ class ResumeView(APIView):
 class EnableView(APIView):
     """Enable a disabled subscription, with a closed circuit and a clean slate; one that is paused stays so."""
 
-    @extend_schema(operation_id="subscriptions_enable", examples=[REASON, answered(examples.SHOWN)], **VERB)
+    @extend_schema(
+        operation_id="subscriptions_enable",
+        examples=[reason_of(examples.ENABLED), answered(examples.ENABLED)],
+        **VERB,
+    )
     def post(self, request: Request, subscription_id: UUID) -> Response:
         return move(request, subscription_id, SubscriptionQuerySet.enable)
 
@@ -87,7 +95,11 @@ class EnableView(APIView):
 class DisableView(APIView):
     """Disable a subscription: ingest calls get 409, and what is pending waits until it is enabled."""
 
-    @extend_schema(operation_id="subscriptions_disable", examples=[REASON, answered(examples.DISABLED)], **VERB)
+    @extend_schema(
+        operation_id="subscriptions_disable",
+        examples=[reason_of(examples.DISABLED), answered(examples.DISABLED)],
+        **VERB,
+    )
     def post(self, request: Request, subscription_id: UUID) -> Response:
         return move(request, subscription_id, SubscriptionQuerySet.disable)
 
@@ -95,8 +107,10 @@ class DisableView(APIView):
 class RotateSecretView(APIView):
     """Give a subscription another secret, which is in this one answer and never again.
 
-    For the time of the overlap deliveries are signed with both secrets, newest first, and ingest calls
-    may be signed with either. A secret that was still overlapping from an earlier rotation ends.
+    For the time of the overlap ingest calls may be signed with either secret, and deliveries carry a signature
+    of each in `webhook-signature`, newest first. Their `X-Webhook-Signature` has room for one, the new
+    secret's: a receiver that verifies that header needs the new secret first. A secret that was still
+    overlapping from an earlier rotation ends.
     """
 
     @extend_schema(

@@ -117,7 +117,7 @@ class SubscriptionView(APIView):
         request=ChangedSubscriptionSerializer,
         parameters=[IF_MATCH, ETAG],
         responses={200: SubscriptionSerializer, 412: STALE},
-        examples=[asked({"description": "Invoices for the ledger"}), answered(examples.SHOWN)],
+        examples=[asked({"description": "Invoices for the ledger"}), answered(examples.CHANGED)],
     )
     def patch(self, request: Request, subscription_id: UUID) -> Response:
         """Change a subscription: the fields given, each as a whole, and no others.

@@ -1,11 +1,14 @@
 """/openapi.json, /docs and /redoc: complete, valid, and made of this host's files alone."""
 
+import ast
 import re
 
 import jsonschema_rs
 import pytest
+from django.conf import settings
 from django.test import Client
 
+from deliveries import problem_codes
 from subscriptions import secrets
 from tests.conftest import ingest_body
 from tests.wsgi import call
@@ -63,6 +66,11 @@ AROUND = {
     ("get", "/event-types/{name}"): {"200"} | KEY | ID | AWAY,
     ("patch", "/event-types/{name}"): {"200"} | KEY | BODY | ID | AWAY,
 }
+
+PACKAGES = ("config", "subscriptions", "deliveries")
+
+# Of refusals that Django REST framework raises.
+CODES_OF_THE_FRAMEWORK = {"not_authenticated", "authentication_failed", "unsupported_media_type"}
 
 
 @pytest.fixture
@@ -203,8 +211,31 @@ def test_it_gives_an_example_of_every_refusal(schema):
     assert len(refusals) > 200
     for name, (status, content) in refusals.items():
         validator = jsonschema_rs.Draft202012Validator(content["schema"] | {"components": schema["components"]})
-        assert (name, [error.message for error in validator.iter_errors(content["example"])]) == (name, [])
-        assert (name, content["example"]["status"]) == (name, int(status))
+        assert content["examples"]
+        for code, example in content["examples"].items():
+            told = example["value"]
+            assert (name, [error.message for error in validator.iter_errors(told)]) == (name, [])
+            assert (name, told["status"], told["code"]) == (name, int(status), code)
+            assert problem_codes.MEANINGS[code][0] == int(status)
+
+
+def problems_in_the_code():
+    """Every status and code that a problem of the product is made with."""
+    for path in (path for package in PACKAGES for path in (settings.BASE_DIR / package).rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text())):
+            given = {each.arg: each.value for each in getattr(node, "keywords", ())}
+            if {"status", "code"} <= set(given) and isinstance(given["code"], ast.Constant):
+                yield given["code"].value, given["status"].value
+
+
+def test_it_says_what_each_code_of_a_problem_means(schema):
+    found = set(problems_in_the_code())
+    assert len(found) > 20
+    told = {code: status for code, (status, _) in problem_codes.MEANINGS.items()}
+    assert found <= set(told.items())
+    assert set(told) - {code for code, _ in found} == CODES_OF_THE_FRAMEWORK
+    text = schema["info"]["description"]
+    assert [code for code, status in told.items() if f"| {status} | `{code}` |" not in text] == []
 
 
 def test_it_leads_from_what_is_made_to_what_can_be_done_with_it(schema):
