@@ -85,10 +85,9 @@ def ingest(environ: dict[str, Any], start_response: "StartResponse") -> Iterable
 def _accept(environ: dict[str, Any]) -> ingestion.Accepted | None:
     parsers.check_headers(environ.get("CONTENT_TYPE", ""), environ.get("HTTP_CONTENT_ENCODING", ""))
     body = parsers.read_body(environ["wsgi.input"], environ.get("CONTENT_LENGTH", ""))
-    given = {
-        ingestion.SIGNATURE_HEADER: environ.get("HTTP_X_WEBHOOK_SIGNATURE", ""),
-        idempotency.HEADER: environ.get("HTTP_IDEMPOTENCY_KEY", ""),
-    }
+    given = {ingestion.SIGNATURE_HEADER: environ.get("HTTP_X_WEBHOOK_SIGNATURE", "")}
+    if "HTTP_IDEMPOTENCY_KEY" in environ:
+        given[idempotency.HEADER] = environ["HTTP_IDEMPOTENCY_KEY"]
     return ingestion.accept(body, given)
 
 

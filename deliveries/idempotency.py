@@ -5,6 +5,7 @@ there is never one without the other, and of any number of equal calls at once t
 lets one through: the others wait for its commit, and find what it stored.
 """
 
+import re
 import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -17,6 +18,10 @@ from subscriptions.problems import Problem
 HEADER = "Idempotency-Key"
 REPLAYED_HEADER = "Idempotency-Replayed"
 MAX_LENGTH = 255
+
+# No comma: several headers come as one, joined by commas, and nothing else tells them from a single key.
+PATTERN = rf"^[!-+\--~]{{1,{MAX_LENGTH}}}$"
+_KEY = re.compile(PATTERN)
 
 STORE = """
 WITH kept AS (
@@ -85,14 +90,17 @@ class Key:
 
     @classmethod
     def _read(cls, headers: Mapping[str, str], scope: str, body: bytes) -> "Key | None":
-        text = headers.get(HEADER) or ""
-        return cls._checked(text, scope, body) if text else None
+        # An empty one is refused, not passed over: the server empties a value that is not ASCII.
+        text = headers.get(HEADER)
+        return None if text is None else cls._checked(text, scope, body)
 
     @classmethod
     def _checked(cls, text: str, scope: str, body: bytes) -> "Key":
         """Return the key; raise Problem (400) for a text that is none."""
-        if not 1 <= len(text) <= MAX_LENGTH or not (text.isascii() and text.isprintable()):
-            detail = f"An Idempotency-Key has 1 to {MAX_LENGTH} characters of visible ASCII."
+        if not _KEY.fullmatch(text):
+            detail = (
+                f"An {HEADER} has 1 to {MAX_LENGTH} characters of visible ASCII, but no comma, and is given once."
+            )
             raise Problem(status=400, code="invalid_idempotency_key", detail=detail)
         return cls(scope=scope, key=text, body_digest=sha256(body).digest())
 

@@ -12,10 +12,10 @@ from deliveries.outcome import HINTS, ErrorClass
 from subscriptions.event_types import MAX_LENGTH
 from subscriptions.strict import StrictFieldsMixin
 
-# For the documentation: empty is none.
+# For the documentation.
 IDEMPOTENCY_KEY = OpenApiParameter(
     idempotency.HEADER,
-    {"type": "string", "pattern": "^[ -~]*$", "maxLength": idempotency.MAX_LENGTH},
+    {"type": "string", "pattern": idempotency.PATTERN, "minLength": 1, "maxLength": idempotency.MAX_LENGTH},
     location=OpenApiParameter.HEADER,
     description="The same key within 24 hours gets the first answer again, and stores nothing.",
 )

@@ -381,9 +381,14 @@ def test_a_key_holds_for_24_hours(post):
     assert post({"event_type": "a", "body": 2}, idempotency_key="k").json() == again.json()
 
 
-def test_a_key_that_is_none_is_refused(post):
-    answer = post({"event_type": "a", "body": 1}, idempotency_key="x" * 256)
-    assert (answer.status_code, answer.json()["code"]) == (400, "invalid_idempotency_key")
+@pytest.mark.parametrize("key", ["", " ", "a b", "a,b", "ü", "x" * 256])
+@pytest.mark.parametrize("path", ["", "/batch"])
+def test_a_key_that_is_none_is_refused(post, path, key):
+    event = {"event_type": "a", "body": 1}
+    answer = post({"events": [event]} if path else event, path, idempotency_key=key)
+    detail = "An Idempotency-Key has 1 to 255 characters of visible ASCII, but no comma, and is given once."
+    assert (answer.status_code, answer.json()) == (400, problem(400, "invalid_idempotency_key", detail))
+    assert not Event.objects.exists()
 
 
 def test_what_is_refused_keeps_no_key(post):

@@ -8,6 +8,8 @@ import psutil
 import pytest
 import requests
 
+from tests.conftest import SECRET, signature_of
+
 pytestmark = pytest.mark.processes
 
 WAIT_SECONDS = 30
@@ -126,6 +128,43 @@ def test_it_is_answered_or_refused(production, name):
             assert b"\r\nrequest-id: " in told.lower()
         if b"problem+json" in told:
             assert b'"request_id":' in told
+
+
+@pytest.fixture(scope="module")
+def publish(production):
+    """Publish to a path with raw header fields; returns the raw answer."""
+    scopes = ("--scope", "publish", "--scope", "manage")
+    key = production.manage("create_api_key", "--name", "wire", *scopes).splitlines()[-1]
+    authorization = {"Authorization": f"Bearer {key}", "X-Forwarded-Proto": "https"}
+    made = requests.post(
+        f"{production.url}/subscriptions",
+        json={"target_url": "http://127.0.0.1:9000/", "secret": SECRET, "event_types": ["wire"]},
+        headers=authorization,
+        timeout=WAIT_SECONDS,
+    )
+    assert made.status_code == 201, made.text
+    event = b'{"event_type":"wire","body":1}'
+    bodies = {
+        b"/ingest": event[:-1] + b',"subscription_id":"%s"}' % made.json()["id"].encode(),
+        b"/events": event,
+        b"/events/batch": b'{"events":[' + event + b"]}",
+    }
+
+    def publish_to(path: bytes, fields: bytes) -> bytes:
+        body = bodies[path]
+        proof = f"Authorization: Bearer {key}\r\nX-Webhook-Signature: {signature_of(body)}\r\n".encode()
+        length = b"Content-Length: %d\r\n" % len(body)
+        return exchange(production.port, post(path, proof, length, fields, body=body))
+
+    return publish_to
+
+
+@pytest.mark.parametrize("path", [b"/ingest", b"/events", b"/events/batch"])
+def test_an_idempotency_key_that_is_none_is_refused_and_not_passed_over(publish, path):
+    for value in (b"", b" \t", b"\xc3\xbc", b"\xfc", b"a b", b"a\r\nIdempotency-Key: b", b"x" * 256):
+        answer = publish(path, b"Idempotency-Key: " + value + b"\r\n")
+        assert (value, statuses(answer)) == (value, [400])
+        assert b'"code":"invalid_idempotency_key"' in answer
 
 
 def test_the_processes_of_web_live_on_with_flat_memory(production):
