@@ -1,7 +1,7 @@
 """Accept one request: verify, filter, store, wake. Both doors of POST /ingest lead here."""
 
 import uuid
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from threading import Event as Flag
 from threading import Lock
@@ -10,6 +10,7 @@ import msgspec
 from django.db import DataError, IntegrityError
 
 from deliveries import envelopes, idempotency, payload_checks, queue, sql
+from deliveries.envelopes import IngestEnvelope
 from deliveries.idempotency import Key
 from deliveries.payload_checks import PayloadRefused
 from subscriptions import filters, signing
@@ -17,6 +18,9 @@ from subscriptions.models import Subscription, new_id
 from subscriptions.problems import Problem, unavailable
 
 SIGNATURE_HEADER = "X-Webhook-Signature"
+
+# What a subscription that was changed since it was cached may be refused with, wrongly.
+REFUSED_BY_SUBSCRIPTION = (401, 409)
 
 # Rows that one commit carries at most.
 GROUP_SIZE = 256
@@ -137,7 +141,19 @@ def accept(body: bytes, headers: Mapping[str, str]) -> Accepted | None:
     and for an Idempotency-Key that was used with another body, 503 while the database is away.
     """
     envelope = envelopes.read_ingest(body)
-    subscription = _find(envelope.subscription_id)
+    subscriptions = Subscription.objects
+    try:
+        return _accept_for(_find(subscriptions.cached, envelope.subscription_id), envelope, body, headers)
+    except Problem as refusal:
+        if refusal.status not in REFUSED_BY_SUBSCRIPTION:
+            raise
+    # Another process may have enabled it, or given it another secret: nobody is refused for what was.
+    return _accept_for(_find(subscriptions.fresh, envelope.subscription_id), envelope, body, headers)
+
+
+def _accept_for(
+    subscription: Subscription, envelope: IngestEnvelope, body: bytes, headers: Mapping[str, str]
+) -> Accepted | None:
     _verify(subscription, body, headers.get(SIGNATURE_HEADER) or "")
     key = Key.of_ingest(headers, subscription.id, body)
     payload = bytes(envelope.body)
@@ -203,9 +219,9 @@ def _store_once(row: _Row, subscription: Subscription, key: Key) -> Accepted | N
     return Accepted(request_id=stored.id, is_replayed=stored.id != row.id)
 
 
-def _find(subscription_id: uuid.UUID) -> Subscription:
+def _find(read: Callable[[uuid.UUID], Subscription], subscription_id: uuid.UUID) -> Subscription:
     try:
-        return sql.again_if_disconnected(lambda: Subscription.objects.cached(subscription_id))
+        return sql.again_if_disconnected(lambda: read(subscription_id))
     except Subscription.DoesNotExist:
         raise Problem(status=404, code="not_found", detail="There is no such subscription.") from None
     except sql.AWAY as error:

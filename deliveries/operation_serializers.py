@@ -35,7 +35,9 @@ class StatusesField(serializers.ListField):
         )
 
     def to_internal_value(self, data: Any) -> Any:
-        return super().to_internal_value([data] if isinstance(data, str) else data)
+        if isinstance(data, str):  # not as a list of one: what is wrong with it is said of the field
+            return [self.child.run_validation(data)]
+        return super().to_internal_value(data)
 
 
 def statuses_schema(choices: tuple[str, ...]) -> dict[str, Any]:

@@ -31,7 +31,7 @@ from subscriptions.authentication import tenant_of
 from subscriptions.examples import answered, asked
 from subscriptions.lists import NewestFirst, bounded
 from subscriptions.problems import Problem
-from subscriptions.views import find_subscription
+from subscriptions.views import read_subscription
 
 # For the documentation: what is asked and what comes back.
 RECOVER: dict[str, Any] = {
@@ -102,7 +102,7 @@ class RecoverView(APIView):
     def post(self, request: Request, subscription_id: UUID) -> Response:
         given = RecoverSerializer(data=request.data)
         given.is_valid(raise_exception=True)
-        subscription = find_subscription(request, subscription_id)
+        subscription = read_subscription(request, subscription_id)
         if subscription.is_disabled:
             raise Problem(status=409, code="subscription_disabled", detail=DISABLED)
         data = given.validated_data
@@ -207,7 +207,7 @@ def _tenant(request: Request, selection: dict[str, Any]) -> str | None:
     if bound_to is not None and selection.setdefault("tenant", bound_to) != bound_to:
         raise ValidationError({"tenant": "This API key is bound to another tenant."}, code="wrong_tenant")
     if "subscription" in selection:
-        return find_subscription(request, selection["subscription"]).tenant
+        return read_subscription(request, selection["subscription"]).tenant
     tenant: str | None = selection.get("tenant")
     return tenant
 

@@ -14,7 +14,7 @@ from deliveries.serializers import NewTrialSerializer, TrialSerializer
 from subscriptions import api_audit, parsers, views
 from subscriptions.etags import IF_MATCH, STALE
 from subscriptions.examples import answered, asked
-from subscriptions.views import find_subscription, lock_subscription
+from subscriptions.views import lock_subscription, read_subscription
 
 logger = logging.getLogger(__name__)
 
@@ -69,5 +69,5 @@ class TestView(APIView):
         if body:
             parsers.check_headers(headers.get("Content-Type", ""), headers.get("Content-Encoding", ""))
         given = envelopes.read_trial(body)
-        subscription = find_subscription(request, subscription_id)
+        subscription = read_subscription(request, subscription_id)
         return Response(TrialSerializer(trials.run(subscription, given.event_type, bytes(given.body))).data)

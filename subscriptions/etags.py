@@ -28,6 +28,9 @@ STALE = OpenApiResponse(
     description="The subscription was changed since the caller read it: If-Match does not match."
 )
 
+# The documented age of what the cache shows (subscriptions/cache.py).
+RETRY_AFTER_SECONDS = 2
+
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -46,5 +49,10 @@ def require_match(request: Request, subscription: Subscription) -> None:
         return
     wanted = parse_etags(given)
     if wanted != ["*"] and etag_of(subscription) not in wanted:
-        detail = "The subscription was changed since. Read it again, and send If-Match with its ETag."
-        raise Problem(status=412, code="precondition_failed", detail=detail)
+        # It may have been read in a process that had not yet heard of a change made before.
+        detail = (
+            "The subscription was changed since it was read, or up to two seconds before. Wait two seconds, "
+            "read it again, and send If-Match with its ETag."
+        )
+        headers = {"Retry-After": str(RETRY_AFTER_SECONDS)}
+        raise Problem(status=412, code="precondition_failed", detail=detail, headers=headers)

@@ -83,14 +83,19 @@ class SubscriptionQuerySet(models.QuerySet["Subscription"]):
         """
         subscription: Subscription | None = cache.get(subscription_id)
         if subscription is None or tenant not in (None, subscription.tenant):
-            generation = cache.generation()
-            # By the database's clock, at the time of this query.
-            is_rotating = models.ExpressionWrapper(
-                models.Q(previous_secret_until__gt=Now()), output_field=models.BooleanField()
-            )
-            found = self.existing().for_tenant(tenant).annotate(is_rotating=is_rotating)
-            subscription = found.get(id=subscription_id)
-            cache.put(subscription_id, subscription, generation=generation)
+            return self.fresh(subscription_id, tenant=tenant)
+        return subscription
+
+    def fresh(self, subscription_id: UUID, *, tenant: str | None = None) -> "Subscription":
+        """Return a subscription as it is now, for `cached` to find from here on; all else is as there."""
+        generation = cache.generation()
+        # By the database's clock, at the time of this query.
+        is_rotating = models.ExpressionWrapper(
+            models.Q(previous_secret_until__gt=Now()), output_field=models.BooleanField()
+        )
+        found = self.existing().for_tenant(tenant).annotate(is_rotating=is_rotating)
+        subscription: Subscription = found.get(id=subscription_id)
+        cache.put(subscription_id, subscription, generation=generation)
         return subscription
 
     def pause(self, reason: str = "") -> int:

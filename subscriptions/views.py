@@ -147,10 +147,18 @@ def headers_of(subscription: Subscription) -> dict[str, str]:
 def find_subscription(request: Request, subscription_id: UUID) -> Subscription:
     """Return a subscription that the caller may see, from the cache if it is there.
 
-    Raises Problem (404) for one of another tenant just as for one that never was.
+    Good enough to show it. Raises Problem (404) for one of another tenant just as for one that never was.
     """
     try:
         return Subscription.objects.cached(subscription_id, tenant=tenant_of(request))
+    except Subscription.DoesNotExist:
+        raise _missing() from None
+
+
+def read_subscription(request: Request, subscription_id: UUID) -> Subscription:
+    """Return a subscription as `find_subscription` does, but as it is now: to decide by it, or to call it."""
+    try:
+        return Subscription.objects.fresh(subscription_id, tenant=tenant_of(request))
     except Subscription.DoesNotExist:
         raise _missing() from None
 

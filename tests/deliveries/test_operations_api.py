@@ -5,12 +5,15 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 from django.db import connection
+from django.db.models.functions import Now
 from django.test.utils import CaptureQueriesContext
 
 from deliveries import operation_views, queue
 from deliveries.models import Operation, WebhookRequest
 from deliveries.operation_views import MOST_AT_ONCE
+from subscriptions import cache
 from subscriptions.ids import lowest_id_at
+from subscriptions.models import Subscription
 from tests.expected import REQUEST_ID, invalid, no_scope, problem, rfc3339
 
 NOON = datetime(2026, 11, 24, 12, tzinfo=UTC)
@@ -151,13 +154,36 @@ def test_it_recovers_nothing_of_a_disabled_subscription(recover, make_subscripti
     assert not Operation.objects.exists()
 
 
+def test_it_recovers_at_once_when_another_process_has_enabled_the_subscription(recover, make_subscription):
+    subscription = make_subscription(status="disabled")
+    Subscription.objects.cached(subscription.id)
+    Subscription.objects.filter(id=subscription.id).update(status="active")
+    assert recover(subscription).status_code == 202
+
+
+def test_it_recovers_and_replays_nothing_of_what_another_process_has_disabled_or_deleted(
+    recover, post, make_subscription
+):
+    subscription = make_subscription()
+    Subscription.objects.cached(subscription.id)
+    Subscription.objects.filter(id=subscription.id).update(status="disabled")
+    assert recover(subscription).status_code == 409
+    Subscription.objects.filter(id=subscription.id).update(deleted_at=Now())
+    cache.put(subscription.id, subscription, generation=cache.generation())
+    assert recover(subscription).json() == NO_SUBSCRIPTION
+    cache.put(subscription.id, subscription, generation=cache.generation())
+    assert post("/operations", {"kind": "replay", "subscription": str(subscription.id)}).json() == NO_SUBSCRIPTION
+    assert not Operation.objects.exists()
+
+
 @pytest.mark.parametrize(
     ("data", "error"),
     [
         ({"since": "noon"}, None),
         ({"since": None}, ("/since", "null", "This field may not be null.")),
         ({"until": SINCE}, ("/until", "backwards", "The end is not after the beginning.")),
-        ({"status": "delivered"}, ("/status/0", "invalid_choice", '"delivered" is not a valid choice.')),
+        ({"status": "delivered"}, ("/status", "invalid_choice", '"delivered" is not a valid choice.')),
+        ({"status": ["delivered"]}, ("/status/0", "invalid_choice", '"delivered" is not a valid choice.')),
         ({"status": ["failed", "pending"]}, ("/status/1", "invalid_choice", '"pending" is not a valid choice.')),
         ({"status": []}, ("/status", "empty", "This list may not be empty.")),
         ({"dry_run": "yes"}, None),
@@ -207,6 +233,10 @@ def test_it_replays_by_the_filters_of_the_list(post, make_subscription, make_set
         (
             {"kind": "replay", "status": "failed"},
             ("", "no_filter", "Say which requests: give at least one filter besides `status`."),
+        ),
+        (
+            {"kind": "replay", "event_type": "a", "status": "pending"},
+            ("/status", "invalid_choice", '"pending" is not a valid choice.'),
         ),
         ({"kind": "replay", "event_typ": "a"}, ("/event_typ", "unknown", "This field is not known.")),
     ],

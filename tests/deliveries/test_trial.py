@@ -70,6 +70,13 @@ def test_it_makes_a_signed_call_and_tells_what_came_of_it(test, make_subscriptio
     assert (headers["x-webhook-event"], headers["x-webhook-attempt"]) == ("webhook.test", "1")
 
 
+def test_it_calls_the_target_that_another_process_has_just_set(test, make_subscription, receiver):
+    subscription = make_subscription("http://127.0.0.1:1/before")
+    Subscription.objects.cached(subscription.id)
+    Subscription.objects.filter(id=subscription.id).update(target_url=receiver.url)
+    assert test(subscription).json()["status_code"] == 200
+
+
 def test_it_sends_what_is_given_byte_for_byte(test, make_subscription, receiver):
     payload = '{"b": 1.50, "a" :  "\\u00e4", "a": [1e2]}'
     test(make_subscription(receiver.url), f'{{"body": {payload}, "event_type": "invoice.paid"}}'.encode())

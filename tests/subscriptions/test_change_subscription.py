@@ -13,7 +13,8 @@ URL = "https://example.com/hook"
 STALE = problem(
     412,
     "precondition_failed",
-    "The subscription was changed since. Read it again, and send If-Match with its ETag.",
+    "The subscription was changed since it was read, or up to two seconds before. Wait two seconds, read it "
+    "again, and send If-Match with its ETag.",
 )
 
 
@@ -158,7 +159,7 @@ def test_it_changes_what_the_caller_has_seen_and_nothing_else(client_with_key, c
     assert change(subscription, {"description": "mine"}, If_Match=seen).status_code == 200
     answer = change(subscription, {"description": "theirs"}, If_Match=seen)
     assert answer.json() == STALE
-    assert answer.status_code == 412
+    assert (answer.status_code, answer["Retry-After"]) == (412, "2")
     subscription.refresh_from_db()
     assert subscription.description == "mine"
 
