@@ -299,6 +299,7 @@ REST_FRAMEWORK = {
     "DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer"],
     "DEFAULT_CONTENT_NEGOTIATION_CLASS": "subscriptions.parsers.JSONOnly",
     "DEFAULT_SCHEMA_CLASS": "subscriptions.openapi.Schema",
+    "DEFAULT_METADATA_CLASS": "subscriptions.parsers.NoMetadata",
     "EXCEPTION_HANDLER": "subscriptions.problems.exception_handler",
     "UNAUTHENTICATED_USER": None,
 }

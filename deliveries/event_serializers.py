@@ -9,7 +9,7 @@ from rest_framework import serializers
 from deliveries.envelopes import MAX_BATCH, MAX_TENANT_LENGTH
 from deliveries.models import Event, WebhookRequest
 from deliveries.previews import Reason, Result
-from deliveries.serializers import ERROR_CHOICES
+from deliveries.serializers import ERROR_CHOICES, FindingsField
 from subscriptions.event_types import MAX_LENGTH
 from subscriptions.lists import FilterSerializer
 from subscriptions.validation import validate_event_type
@@ -87,8 +87,7 @@ class EventFilterSerializer(FilterSerializer):
 class EventSerializer(serializers.ModelSerializer[Event]):
     """An event, without its payload."""
 
-    findings = serializers.ListField(
-        child=serializers.DictField(child=serializers.CharField()),
+    findings = FindingsField(
         allow_null=True,
         help_text="What the schema of its event type finds wrong with the payload; null means nothing.",
     )

@@ -31,7 +31,7 @@ from deliveries.models import Event, WebhookRequest
 from deliveries.payload_checks import PayloadRefused
 from deliveries.publishing import NewEvent
 from deliveries.renderers import ExactJSONRenderer
-from deliveries.serializers import IDEMPOTENCY_KEY
+from deliveries.serializers import IDEMPOTENCY_KEY, REPLAYED
 from subscriptions import parsers
 from subscriptions.authentication import tenant_of
 from subscriptions.examples import answered
@@ -108,7 +108,7 @@ class EventListView(ListAPIView[Event]):
         operation_id="events_publish",
         tags=["events"],
         request=NewEventSerializer,
-        parameters=[IDEMPOTENCY_KEY],
+        parameters=[IDEMPOTENCY_KEY, REPLAYED],
         examples=[
             OpenApiExample("An invoice is paid", EVENT_EXAMPLE, request_only=True),
             OpenApiExample(
@@ -136,7 +136,7 @@ class EventBatchView(APIView):
         operation_id="events_publish_batch",
         tags=["events"],
         request=NewBatchSerializer,
-        parameters=[IDEMPOTENCY_KEY],
+        parameters=[IDEMPOTENCY_KEY, REPLAYED],
         examples=[
             OpenApiExample(
                 "Two events, the second too small for anybody",

@@ -11,16 +11,17 @@ Accepts signed events and delivers them, signed, to the endpoints that subscribe
 ## From nothing to a delivery
 
 1. Make an API key with `manage.py create_api_key --name shop --scope publish --scope read --scope manage`, and
-   send it as `Authorization: Bearer whk_…`. In local development calls without a key are taken too. A key that
-   is bound to a tenant sees nothing of the others; with one that is not, say the `tenant` where there is such a
-   field, or it is the tenant `""`. Each operation below names the scope that it needs.
+   send it as `Authorization: Bearer whk_…`. In local development calls without a key are taken too. With
+   `--tenant acme` it is bound to a tenant, and sees nothing of the others; with a key that is not, say the
+   `tenant` where there is such a field, or it is the tenant `""`. Each operation below names the scope that it
+   needs.
 2. `POST /subscriptions` with a `target_url`. The answer holds the secret that deliveries are signed with: this
    once.
 3. `POST /events` publishes an event to every subscription of its tenant that takes it, and names the webhook
    request that each of them gets. `POST /events/preview` says who would get it, and why the others would not.
 4. `GET /status/request/{{id}}` tells what came of it, with every attempt. It is tried again by the
-   subscription's `retry_schedule`, usually 2, 4, 8, 16 and 32 minutes after the failure before; after the last
-   attempt it is `failed`.
+   subscription's `retry_schedule`, usually 2, 4, 8, 16 and 32 minutes after the failure before, or up to a tenth
+   later; after the last attempt it is `failed`.
 5. `POST /requests/{{id}}/replay` delivers one again, `POST /subscriptions/{{id}}/recover` whatever failed or was
    skipped since a time, and `POST /operations` whatever fits the filters of `GET /requests`. The last two run in
    the background, and only count with `"dry_run": true`: `GET /operations/{{id}}` tells how far they are.

@@ -20,7 +20,10 @@ MEANINGS = {
     "settled": (409, "The request is over: there is nothing to cancel."),
     "finished": (409, "The operation is over: there is nothing to stop."),
     "precondition_failed": (412, "The subscription was changed since: read it again."),
-    "too_large": (413, "The body is too long, or a batch would make too many requests."),
+    "too_large": (
+        413,
+        "The body has over `MAX_BODY_BYTES`, usually 1,048,576, or a batch makes too many requests.",
+    ),
     "unsupported_media_type": (415, "The body is not said to be `application/json` in UTF-8, not compressed."),
     "payload_refused": (422, "The payload does not fit the schema of its event type: see `errors`."),
     "idempotency_key_reused": (422, "The Idempotency-Key was used with another body."),

@@ -7,7 +7,7 @@ from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
 from deliveries.models import WebhookRequest
-from deliveries.serializers import ERROR_CHOICES, LoggedAttemptSerializer, RequestSerializer
+from deliveries.serializers import ERROR_CHOICES, FindingsField, LoggedAttemptSerializer, RequestSerializer
 from subscriptions.event_types import MAX_LENGTH
 from subscriptions.lists import FilterSerializer
 from subscriptions.strict import StrictFieldsMixin
@@ -43,7 +43,7 @@ class RequestDetailSerializer(RequestSerializer):
     """A request with its attempts, oldest first, and its payload: byte for byte what is delivered."""
 
     attempts = LoggedAttemptSerializer(many=True)
-    findings = serializers.JSONField(
+    findings = FindingsField(
         source="all_findings", allow_null=True, help_text="What its event type's schema finds wrong, or null."
     )
     payload = serializers.SerializerMethodField()

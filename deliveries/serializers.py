@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from drf_spectacular.utils import OpenApiParameter
+from drf_spectacular.utils import OpenApiParameter, extend_schema_field
 from rest_framework import serializers
 
 from deliveries import idempotency
@@ -21,6 +21,32 @@ IDEMPOTENCY_KEY = OpenApiParameter(
 )
 
 ERROR_CHOICES = [(error.value, HINTS[error]) for error in ErrorClass]
+
+
+REPLAYED = OpenApiParameter(
+    idempotency.REPLAYED_HEADER,
+    {"type": "string", "const": "true"},
+    location=OpenApiParameter.HEADER,
+    response=[202],
+    description="This is the answer to an earlier call with this key: nothing was stored now.",
+)
+
+
+class FindingSerializer(serializers.Serializer[Any]):
+    """What a schema finds wrong with a payload."""
+
+    pointer = serializers.CharField(
+        allow_blank=True, help_text="A JSON pointer (RFC 6901) into the payload; empty is the payload as a whole."
+    )
+    code = serializers.CharField(
+        help_text="The keyword of the JSON Schema that is not met; `schema` or `unreadable` if that is not told."
+    )
+    detail = serializers.CharField(help_text="What is wrong, for people.")
+
+
+@extend_schema_field(FindingSerializer(many=True))
+class FindingsField(serializers.JSONField):
+    """Findings as they are stored."""
 
 
 class ReadinessSerializer(serializers.Serializer[Any]):
@@ -144,7 +170,7 @@ class RequestStatusSerializer(RequestSerializer):
     """A request, where it stands, and its whole attempt log, oldest first."""
 
     attempts = LoggedAttemptSerializer(many=True)
-    findings = serializers.JSONField(
+    findings = FindingsField(
         source="all_findings", allow_null=True, help_text="What its event type's schema finds wrong, or null."
     )
 

@@ -15,6 +15,7 @@ from deliveries import examples, idempotency, ingestion, readiness
 from deliveries.models import DeliveryAttempt, WebhookRequest
 from deliveries.serializers import (
     IDEMPOTENCY_KEY,
+    REPLAYED,
     AcceptedSerializer,
     IngestSerializer,
     ReadinessSerializer,
@@ -76,6 +77,7 @@ class IngestView(APIView):
                 description="`sha256=` and the hex HMAC-SHA256 of the raw request body under the secret.",
             ),
             IDEMPOTENCY_KEY,
+            REPLAYED,
         ],
         responses={
             202: OpenApiResponse(AcceptedSerializer, description="Stored durably; it will be delivered."),

@@ -20,7 +20,7 @@ from subscriptions.event_type_serializers import (
     EventTypeFilterSerializer,
     EventTypeSerializer,
 )
-from subscriptions.lists import NewestFirst, location_of
+from subscriptions.lists import LOCATION, NewestFirst, location_of
 from subscriptions.problems import Problem
 
 EXAMPLE = {
@@ -77,6 +77,7 @@ class EventTypeListView(ListAPIView[EventType]):
 
     @extend_schema(
         operation_id="event_types_create",
+        parameters=[LOCATION],
         request=EventTypeSerializer,
         examples=[
             OpenApiExample("Payloads have to fit", EXAMPLE, request_only=True),

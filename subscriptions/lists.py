@@ -9,6 +9,7 @@ import psycopg.errors
 from django.db import OperationalError, connection, transaction
 from django.db.models import Q
 from django.utils.encoding import escape_uri_path
+from drf_spectacular.utils import OpenApiParameter
 from rest_framework import serializers
 from rest_framework.exceptions import NotFound, ValidationError
 from rest_framework.pagination import CursorPagination
@@ -113,6 +114,14 @@ def within(field: str, since: datetime | None, until: datetime | None) -> Q:
     if until is not None:
         condition &= Q(**{f"{field}__lt": until}, id__lt=lowest_id_at(until, slack_ms=CLOCK_SLACK_MS))
     return condition
+
+
+LOCATION = OpenApiParameter(
+    "Location",
+    location=OpenApiParameter.HEADER,
+    response=[201],
+    description="The path of what was made.",
+)
 
 
 def location_of(request: Request, member: object) -> str:

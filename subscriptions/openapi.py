@@ -54,7 +54,8 @@ PROBLEM: dict[str, Any] = {
                 "properties": {
                     "pointer": {
                         "type": "string",
-                        "description": "A JSON pointer (RFC 6901) into the body, or / and a parameter's name.",
+                        "description": "A JSON pointer (RFC 6901) into the body, or / and a parameter's name. "
+                        "What a schema finds wrong with a payload is below `/body`, in a batch `/events/7/body`.",
                         "examples": ["/target_url"],
                     },
                     "code": {

@@ -7,6 +7,7 @@ from typing import IO, Any
 import msgspec
 from django.conf import settings
 from rest_framework.exceptions import ParseError, UnsupportedMediaType
+from rest_framework.metadata import BaseMetadata
 from rest_framework.negotiation import BaseContentNegotiation
 from rest_framework.parsers import BaseParser
 from rest_framework.request import Request
@@ -49,6 +50,13 @@ class JSONOnly(BaseContentNegotiation):
 
     def select_renderer(self, request: Request, renderers: Any, format_suffix: str | None = None) -> Any:
         return renderers[0], renderers[0].media_type
+
+
+class NoMetadata(BaseMetadata):
+    """Answer OPTIONS with `Allow` and an empty object: what the methods of a path take is in /openapi.json."""
+
+    def determine_metadata(self, request: Request, view: Any) -> dict[str, Any]:
+        return {}
 
 
 def check_headers(content_type: str, content_encoding: str) -> None:

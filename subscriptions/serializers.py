@@ -18,6 +18,16 @@ USUAL_OVERLAP = timedelta(days=1)
 MAX_REASON_LENGTH = 255
 MAX_SEARCH_LENGTH = 100
 
+TARGET_URL = (
+    "The http(s) URL that events are posted to: in ASCII, without a user name and a fragment. The host is a "
+    "public one or in `ALLOWED_NETWORKS`, which in local development is the machine itself; the port is 80, 443 "
+    "or from 1024 on, and none that is known for something else, such as a database."
+)
+CIRCUIT = (
+    "Open holds requests; half-open tries one. It opens when at least half of ten or more calls within five "
+    "minutes failed, and is probed after 30 seconds, then after twice the time before, at most half an hour."
+)
+
 
 class SubscriptionFilterSerializer(FilterSerializer):
     """The query parameters of GET /subscriptions."""
@@ -44,11 +54,12 @@ class SubscriptionFilterSerializer(FilterSerializer):
 class SubscriptionSerializer(StrictFieldsMixin, serializers.ModelSerializer[Subscription]):
     """A subscription as everybody may see it: without its secret."""
 
-    circuit = serializers.ChoiceField(
-        choices=Circuit.choices, read_only=True, help_text="Open holds requests; half-open tries one."
-    )
+    circuit = serializers.ChoiceField(choices=Circuit.choices, read_only=True, help_text=CIRCUIT)
     disable_at = serializers.DateTimeField(
-        read_only=True, allow_null=True, help_text="When it will be disabled, if nothing but failures goes on."
+        read_only=True,
+        allow_null=True,
+        help_text="When it will be disabled, if nothing but failures goes on: "
+        "usually five days after `failing_since`.",
     )
     filter = FilterField(
         required=False, allow_null=True, help_text="Which of the events of these types are wanted; null means all."
@@ -120,6 +131,17 @@ class SubscriptionSerializer(StrictFieldsMixin, serializers.ModelSerializer[Subs
             "created_at",
             "updated_at",
         )
+        extra_kwargs: ClassVar[dict[str, dict[str, Any]]] = {
+            "target_url": {"help_text": TARGET_URL},
+            "retry_schedule": {
+                "help_text": "Seconds to wait after each failed attempt, [120, 240, 480, 960, 1920] unless "
+                "`RETRY_SCHEDULE` says otherwise; [] means a single attempt."
+            },
+            "timeout_seconds": {
+                "help_text": "Limit for a whole call, 15 unless `CALL_TIMEOUT_SECONDS` says otherwise."
+            },
+            "max_in_flight": {"help_text": "Calls at once, 32 unless `MAX_IN_FLIGHT` says otherwise."},
+        }
 
     def get_previous_secret_until(self, subscription: Subscription) -> datetime | None:
         return subscription.previous_secret_until if subscription.is_rotating else None

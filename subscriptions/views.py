@@ -16,7 +16,7 @@ from subscriptions import api_audit, examples
 from subscriptions.authentication import tenant_of
 from subscriptions.etags import ETAG, IF_MATCH, STALE, etag_of, require_match
 from subscriptions.examples import answered, asked
-from subscriptions.lists import NewestFirst, location_of
+from subscriptions.lists import LOCATION, NewestFirst, location_of
 from subscriptions.models import Subscription, SubscriptionQuerySet
 from subscriptions.problems import Problem
 from subscriptions.serializers import (
@@ -72,7 +72,7 @@ class SubscriptionListView(ListAPIView[Subscription]):
     @extend_schema(
         operation_id="subscriptions_create",
         request=NewSubscriptionSerializer,
-        parameters=[ETAG],
+        parameters=[ETAG, LOCATION],
         responses={201: NewSubscriptionSerializer},
         examples=[asked(examples.NEW), answered(examples.SHOWN | {"secret": examples.SECRET}, status=201)],
     )

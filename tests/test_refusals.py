@@ -125,6 +125,14 @@ def test_it_names_the_methods_that_a_path_has(operation, key):
     assert_refused(operation.ask(key, method="PUT"), document, Allow=", ".join(allowed))
 
 
+@pytest.mark.parametrize("operation", OPERATIONS, ids=str)
+def test_it_answers_options_with_the_methods_alone(operation, key):
+    answer = operation.ask(key, method="OPTIONS")
+    methods = {each.method for each in OPERATIONS if each.path == operation.path}
+    assert (answer.status, answer.json()) == (200, {})
+    assert set(answer.headers["Allow"].split(", ")) - {"HEAD", "OPTIONS"} == methods
+
+
 @refusing("413")
 def test_it_reads_no_body_over_the_limit(operation, key, settings):
     settings.MAX_BODY_BYTES = len(operation.body)
