@@ -141,7 +141,8 @@ ANSWERS = {
     "429": "Not again before `Retry-After`, at most 10 hours, and never earlier than the schedule.",
     "503": "As 429.",
     "default": f"A failure, 3XX too: it is tried again. With the header `{retry.CONTROL_HEADER}: disable` the "
-    f"subscription is disabled, with `{retry.CONTROL_HEADER}: abort-message` this request alone is given up.",
+    f"subscription is disabled, with `{retry.CONTROL_HEADER}: abort-message` this request alone is given up, "
+    "and `failed`.",
 }
 
 DELIVERY = {
