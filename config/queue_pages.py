@@ -9,13 +9,14 @@ from csp.decorators import csp_replace
 from django.contrib import admin, messages
 from django.contrib.auth.models import User
 from django.core.exceptions import PermissionDenied
-from django.db import transaction
-from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect, QueryDict
 from django.urls import URLPattern, reverse
 from django_rq.urls import get_admin_urlpatterns, get_api_urlpatterns
 from redis.exceptions import RedisError
 
+from deliveries import queue
 from subscriptions import audit
+from subscriptions.visible import visible
 
 View = Callable[..., HttpResponse]
 
@@ -37,22 +38,26 @@ def _for_superusers(view: View) -> View:
         user = cast(User, request.user)
         if not user.is_superuser:
             raise PermissionDenied
+        if request.method == "POST":
+            # The queue holds nothing but wake-ups: what is done here is told, and loses nothing.
+            audit.record(audit.user_actor(request, user), "change_queue", kind="queue", object_id=_name(request))
+        if "name[]" in request.GET:
+            # The page of figures would show everybody these alone from then on.
+            request.GET = QueryDict()
         try:
-            if request.method != "POST":
-                return view(request, *args, **kwargs)
-            with transaction.atomic():
-                # The queue holds nothing but wake-ups: what is done here is told, and loses nothing.
-                audit.record(
-                    audit.user_actor(request, user), "change_queue", kind="queue", object_id=_name(request)
-                )
-                return view(request, *args, **kwargs)
+            return view(request, *args, **kwargs)
         except RedisError:
             messages.error(request, "Redis does not answer.")
             return HttpResponseRedirect(reverse("admin:index"))
+        except queue.NOT_THERE:
+            messages.error(request, "There is no such thing in Redis, or no longer.")
+            home = reverse("django_rq:home")
+            # Unless that is what cannot be shown: anything may be in Redis.
+            return HttpResponseRedirect(home if request.path != home else reverse("admin:index"))
 
     return cast(View, with_styles(admin.site.admin_view(inner)))
 
 
 def _name(request: HttpRequest) -> str:
     """Return what is acted upon, such as `queues/0/empty/`."""
-    return request.path.removeprefix(reverse("django_rq:home"))
+    return visible(request.path.removeprefix(reverse("django_rq:home")))

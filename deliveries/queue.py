@@ -14,7 +14,8 @@ from typing import Any
 
 import redis
 from django.conf import settings
-from rq import Queue
+from rq import Queue, serializers
+from rq.exceptions import InvalidJobOperation, NoSuchJobError
 from rq.job import Job as RQJob
 from rq.serializers import JSONSerializer
 from rq.timeouts import JobTimeoutException as JobTimeoutException
@@ -51,6 +52,9 @@ class StrangeJob(Exception):
     """A job in Redis that names a function which is no task."""
 
 
+# What RQ's pages raise for a queue, a job or a worker that is not there, or is no longer what the page showed.
+NOT_THERE = (NoSuchJobError, InvalidJobOperation, IndexError, ValueError, AssertionError)
+
 # All that a job may run.
 TASKS = frozenset({DELIVER_DUE, PURGE, CANCEL_ORPHANS, RUN_OPERATIONS, BEAT_MAINTENANCE, BEAT_SCHEDULER})
 
@@ -71,14 +75,6 @@ class Job(RQJob):
         task: Callable[..., Any] = import_attribute(self.func_name)
         return task
 
-    def restore(self, raw_data: Any) -> Any:
-        restored = super().restore(raw_data)
-        self._success_callback_name = self._failure_callback_name = self._stopped_callback_name = None
-        self.webhooks = []
-        self.timeout = max(int(self.timeout or 0), JOB_TIMEOUT_SECONDS)
-        self.meta.pop("queue_class_name", None)
-        return restored
-
     @classmethod
     def create(cls, *args: Any, **kwargs: Any) -> RQJob:
         kwargs["serializer"] = JSONSerializer
@@ -88,6 +84,28 @@ class Job(RQJob):
     def fetch(cls, *args: Any, **kwargs: Any) -> RQJob:
         kwargs["serializer"] = JSONSerializer
         return super().fetch(*args, **kwargs)
+
+
+_restore = RQJob.restore
+
+
+def _restore_harmless(job: RQJob, raw_data: Any) -> Any:
+    restored = _restore(job, raw_data)
+    for end in ("success", "failure", "stopped"):
+        setattr(job, f"_{end}_callback_name", None)
+    job.webhooks = []
+    job.timeout = max(int(job.timeout or 0), JOB_TIMEOUT_SECONDS)
+    if not isinstance(job.meta, dict) or "unserialized" in job.meta:
+        job.meta = {}
+    job.meta.pop("queue_class_name", None)
+    return restored
+
+
+# For every job that is read: RQ's pages and registries name neither our class nor a serializer,
+# and RQ would take pickles then.
+RQJob.restore = _restore_harmless  # type: ignore[assignment,method-assign]
+serializers.PickleSerializer = JSONSerializer  # type: ignore[assignment]
+serializers.SERIALIZER_ALIASES["pickle"] = JSONSerializer
 
 
 class _Waker:

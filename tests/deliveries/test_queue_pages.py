@@ -1,9 +1,15 @@
 """RQ's own pages in the console: superusers look at them and act, everybody else is kept out."""
 
+import json
+import pickle
+import time
+import zlib
+from pathlib import Path
 from typing import Any
 
 import django_rq
 import pytest
+import redis
 from django.contrib.auth.models import Group, User
 from django.test import Client
 from django.urls import reverse
@@ -14,6 +20,7 @@ from subscriptions.audit import AuditEntry
 pytestmark = pytest.mark.django_db
 
 HOME = "/admin/rq/"
+VERBS = ("delete", "requeue", "enqueue", "stop")
 PLACES = ("", "finished/", "failed/", "scheduled/", "started/", "deferred/", "details/", "empty/", "requeue-all/")
 PAGES = [
     HOME,
@@ -97,3 +104,103 @@ def test_it_says_so_when_redis_is_away(settings):
     answer = client_of("superuser").get(HOME, follow=True)
     assert answer.redirect_chain == [(reverse("admin:index"), 302)]
     assert "Redis does not answer." in answer.content.decode()
+
+
+class Touch:
+    """What makes a file wherever it is unpickled."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> Any:
+        return Path.touch, (self.path,)
+
+
+def touch(job: Any, *args: Any) -> None:
+    """What a job in Redis may name to be called back when it fails."""
+    Path(job.description).touch()
+
+
+@pytest.fixture
+def hostile_job(settings, tmp_path):
+    """Have a job, a worker at it and entries in RQ's registries, as whoever can write to Redis may put them."""
+    canary = tmp_path / "canary"
+    moment = "2026-11-24T13:00:00.000000Z"
+    work = json.dumps([queue.DELIVER_DUE, None, [], {}]).encode()
+    job = {
+        "created_at": moment,
+        "enqueued_at": moment,
+        "origin": queue.DELIVERIES,
+        "data": zlib.compress(work),
+        "status": "started",
+        "timeout": "180",
+        "meta": pickle.dumps(Touch(canary)),
+        "failure_callback_name": f"{__name__}.touch",
+        "description": str(canary),
+    }
+    worker = {"birth": moment, "last_heartbeat": moment, "queues": queue.DELIVERIES, "current_job": "hostile"}
+    with redis.Redis.from_url(settings.REDIS_URL) as client:
+        client.hset("rq:job:hostile", mapping=job)
+        client.hset("rq:worker:hostile", mapping=worker)
+        client.sadd("rq:workers", "rq:worker:hostile")
+        client.sadd("rq:workers:deliveries", "rq:worker:hostile")
+        client.zadd("rq:wip:deliveries", {"hostile:execution": time.time() - 60})
+        client.zadd("rq:failed:deliveries", {"hostile": time.time() + 60})
+        client.zadd("rq:scheduler:scheduled_jobs", {"hostile": time.time() + 60})
+    return canary
+
+
+@pytest.mark.parametrize("page", [*PAGES, f"{HOME}queues/0/hostile/", f"{HOME}workers/0/rq:worker:hostile/"])
+def test_no_page_runs_what_somebody_put_into_redis(hostile_job, page):
+    answer = client_of("superuser").get(page)
+    assert answer.status_code == 200
+    assert not hostile_job.exists()
+
+
+@pytest.mark.parametrize(
+    "action", ["failed/clear/", "requeue-all/", "hostile/delete/", "hostile/requeue/", "hostile/stop/"]
+)
+def test_no_action_runs_what_somebody_put_into_redis(hostile_job, action):
+    answer = client_of("superuser").post(f"{HOME}queues/0/{action}")
+    assert answer.status_code == 302
+    assert not hostile_job.exists()
+
+
+GONE = [
+    *(f"{HOME}queues/0/{place}/" for place in ("gone/delete", "gone/requeue", "gone/enqueue", "*", "%00")),
+    *(
+        f"{HOME}{place}/"
+        for place in ("queues/7", f"queues/{10**25}", "workers/7", "workers/0/gone", "schedulers/7")
+    ),
+    *(f"{HOME}queues/{place}/7/" for place in ("actions", "confirm-action")),
+]
+
+
+@pytest.mark.parametrize("page", GONE)
+def test_it_says_so_when_a_job_or_worker_is_gone(page):
+    client = client_of("superuser")
+    for call in (client.get, client.post):
+        answer = call(page, follow=True)
+        assert (answer.status_code, answer.redirect_chain) == (200, [(reverse("django_rq:home"), 302)])
+        assert "There is no such thing in Redis, or no longer." in answer.content.decode()
+
+
+def test_it_leads_elsewhere_when_the_first_page_cannot_be_shown(settings):
+    with redis.Redis.from_url(settings.REDIS_URL) as client:
+        client.rpush("rq:queue:deliveries", "no id")
+    answer = client_of("superuser").get(HOME, follow=True)
+    assert (answer.status_code, answer.redirect_chain) == (200, [(reverse("admin:index"), 302)])
+
+
+def test_what_was_done_before_a_job_was_found_gone_is_in_the_audit_log():
+    queue.push_wake_up()
+    [job_id] = django_rq.get_queue("deliveries").get_job_ids()
+    client_of("superuser").post(f"{HOME}queues/actions/0/", {"action": "delete", "job_ids": [job_id, "gone"]})
+    assert django_rq.get_queue("deliveries").count == 0
+    assert AuditEntry.objects.latest("id").object_id == "queues/actions/0/"
+
+
+def test_the_figures_of_one_name_do_not_spoil_the_page():
+    client = client_of("superuser")
+    for query in ("?name[]=rq_jobs", "?name[]=rq_workers", ""):
+        assert client.get(f"{HOME}metrics{query}").status_code == 200
