@@ -29,9 +29,9 @@ class Console(AdminSite):
 
     def get_urls(self) -> list[Any]:
         own: list[URLPattern] = [path("one-time-code/", self.one_time_code, name="one_time_code")]
-        # Django's would look for any row of any table, for whoever is on the staff.
-        others = [pattern for pattern in super().get_urls() if getattr(pattern, "name", "") != "view_on_site"]
-        return [*own, *others]
+        # The one would look for any row of any table, for whoever is on the staff. The other no page needs.
+        unwanted = ("view_on_site", "autocomplete")
+        return [*own, *(each for each in super().get_urls() if getattr(each, "name", "") not in unwanted)]
 
     def has_permission(self, request: HttpRequest) -> bool:
         """Let in active staff, with a code if they have set one up or everybody must."""

@@ -169,3 +169,8 @@ def test_no_form_is_answered_with_500(operator, rows, data):
     body = urlencode(form, errors="surrogatepass")
     answer = operator.post(path, body, content_type="application/x-www-form-urlencoded")
     assert answer.status_code < 500
+
+
+def test_no_page_completes_what_somebody_types(operator):
+    place = "/admin/autocomplete/?app_label=deliveries&model_name=webhookrequest&field_name=subscription&term="
+    assert [operator.get(place + term).status_code for term in ("a", "%00")] == [404, 404]
