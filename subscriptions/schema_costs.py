@@ -5,6 +5,7 @@ double that with each step. Nothing is expanded here: each schema is counted onc
 of a payload, from what it leads to.
 """
 
+import math
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
@@ -31,6 +32,15 @@ MOST_DEPTH = 255
 # object that a value may be equal to counts like so many looks itself.
 ENTRIES_PER_LOOK = 10
 LOOKS_PER_CHOICE = 10
+
+# Numbers are compared as exact fractions, of any size: a microsecond each, of 1.5, and of what is
+# far from 1 as many more as it has so many binary digits. So many in all take two seconds.
+MAX_COMPARISONS = 2_000_000
+DIGITS_PER_COMPARISON = 75
+# Keywords that compare numbers, and as how many comparisons each counts: the values of short lists are
+# compared with each other.
+ARITHMETIC = {"multipleOf": 2, "maximum": 1, "minimum": 1, "exclusiveMaximum": 1, "exclusiveMinimum": 1}
+COMPARISONS_OF_UNIQUE = 5
 
 # JSON Schema itself, as a schema: it leads to each part of a payload once, with so many keywords.
 VOCABULARIES = "https://json-schema.org/draft/2020-12/"
@@ -88,7 +98,16 @@ def count_looks(schema: dict[str, Any], *, looks_of_pattern: Callable[[str], int
 
     The schema need not be a valid one. References lead within it, or to JSON Schema itself.
     """
-    nodes = _Graph(schema, looks_of_pattern).nodes
+    return _count(schema, lambda each: _weight_of(each, looks_of_pattern))
+
+
+def count_comparisons(schema: dict[str, Any]) -> Looks:
+    """Count how often a schema has a number compared, and one for each look; raise as `count_looks` does."""
+    return _count(schema, lambda each: 1 + comparisons_of(each))
+
+
+def _count(schema: dict[str, Any], weight_of: Callable[[dict[str, Any]], int]) -> Looks:
+    nodes = _Graph(schema, weight_of).nodes
     before = {number: node.same_value for number, node in enumerate(nodes)}
     try:
         order = list(TopologicalSorter(before).static_order())
@@ -137,9 +156,9 @@ def _looks(nodes: list[_Node], order: list[int], *, above: list[int] | None) -> 
 class _Graph:
     """The schemas that a schema leads to, each once."""
 
-    def __init__(self, root: dict[str, Any], looks_of_pattern: Callable[[str], int]) -> None:
+    def __init__(self, root: dict[str, Any], weight_of: Callable[[dict[str, Any]], int]) -> None:
         self._root = root
-        self._looks_of_pattern = looks_of_pattern
+        self._weight_of = weight_of
         self._base = urldefrag(_text(root.get("$id"))).url
         if self._base.startswith(VOCABULARIES):
             raise CostlySchema("The $id is that of JSON Schema itself.")
@@ -172,13 +191,6 @@ class _Graph:
         node.all_of_them = self._numbers_in(schema, ALL_OF_THEM)
         node.times = LEFT_OVER_TIMES if any(keyword in schema for keyword in LEFT_OVER) else 1
 
-    def _weight_of(self, schema: dict[str, Any]) -> int:
-        entries = sum(len(value) for value in schema.values() if isinstance(value, list | dict))
-        choices = [each for each in _list(schema.get("enum")) if isinstance(each, list | dict)]
-        patterns = [schema.get("pattern"), *_dict(schema.get("patternProperties"))]
-        looks_of_patterns = sum(self._looks_of_pattern(each) for each in patterns if isinstance(each, str))
-        return 1 + entries // ENTRIES_PER_LOOK + LOOKS_PER_CHOICE * len(choices) + looks_of_patterns
-
     def _numbers_in(self, schema: dict[str, Any], keywords: Iterable[str]) -> list[int]:
         return [
             self._number_of(each)
@@ -208,6 +220,36 @@ class _Graph:
             except (LookupError, TypeError, ValueError):
                 return None
         return place
+
+
+def _weight_of(schema: dict[str, Any], looks_of_pattern: Callable[[str], int]) -> int:
+    entries = sum(len(value) for value in schema.values() if isinstance(value, list | dict))
+    choices = [each for each in _list(schema.get("enum")) if isinstance(each, list | dict)]
+    patterns = [schema.get("pattern"), *_dict(schema.get("patternProperties"))]
+    looks_of_patterns = sum(looks_of_pattern(each) for each in patterns if isinstance(each, str))
+    return 1 + entries // ENTRIES_PER_LOOK + LOOKS_PER_CHOICE * len(choices) + looks_of_patterns
+
+
+def comparisons_of(schema: dict[str, Any]) -> int:
+    """Return how often a schema by itself has a number compared."""
+    found = sum(times * comparisons_in(schema.get(keyword)) for keyword, times in ARITHMETIC.items())
+    choices = [*_list(schema.get("enum")), schema.get("const")]
+    found += sum(1 if isinstance(each, list | dict) else comparisons_in(each) for each in choices)
+    return found + COMPARISONS_OF_UNIQUE * (schema.get("uniqueItems") is True)
+
+
+def comparisons_in(value: Any, *, with_integers: bool = True) -> int:
+    """Return as how many comparisons the numbers in a JSON value count, each compared once."""
+    found, unread = 0, [value]
+    while unread:
+        each = unread.pop()
+        if isinstance(each, float):
+            found += 1 + abs(math.frexp(each)[1]) // DIGITS_PER_COMPARISON
+        elif isinstance(each, int) and not isinstance(each, bool):
+            found += with_integers or each.bit_length() > DIGITS_PER_COMPARISON
+        elif isinstance(each, list | dict):
+            unread.extend(_values_of(each))
+    return found
 
 
 def _schemas_in(keyword: str, value: Any) -> Iterable[Any]:

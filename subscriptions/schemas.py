@@ -5,6 +5,7 @@ The only module that knows jsonschema-rs. Nothing is ever fetched, and no patter
 
 import itertools
 import json
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -13,7 +14,7 @@ import jsonschema_rs
 
 from subscriptions import schema_costs
 from subscriptions.filters import pointer_of
-from subscriptions.schema_costs import MAX_SEARCH_WORK, MAX_WORK, Looks
+from subscriptions.schema_costs import MAX_COMPARISONS, MAX_SEARCH_WORK, MAX_WORK, Looks
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
 
@@ -29,6 +30,8 @@ MAX_SEARCHED_BYTES = 16_384
 _PATTERNS = jsonschema_rs.RegexOptions(size_limit=1_000_000, dfa_size_limit=1_000_000)
 _LOOKS_OF_SMALLER_PATTERNS = {10_000: 10, 100_000: 100}
 _LOOKS_OF_PATTERN = 1_000
+
+ARITHMETIC_WORDS = tuple(f'"{word}"' for word in (*schema_costs.ARITHMETIC, "enum", "const", "uniqueItems"))
 
 Finding = dict[str, str]
 
@@ -49,6 +52,8 @@ class Schema:
     has_choices: bool
     looks: Looks
     ways: Looks  # as many findings there may be: of patterns, one each
+    comparisons: Looks | None  # None if no numbers are compared
+    has_fractions: bool  # whether integers are compared with what is none, which takes longer
 
     def findings(self, value: Any, *, size: int) -> list[Finding]:
         """Return what is wrong with `value`: a pointer into it, the keyword that says so, and words.
@@ -57,7 +62,7 @@ class Schema:
         first finding alone. What would take too long is not checked, and that is the finding.
         """
         work = self.looks.work(value, size=size)
-        if work is None or work > MAX_WORK:
+        if work is None or work > MAX_WORK or self._compares_too_much(value):
             detail = "The payload cannot be checked: it is too large, or nested too deeply, for this schema."
             return [{"pointer": "", "code": "unreadable", "detail": detail}]
         try:
@@ -67,6 +72,13 @@ class Schema:
         except (ValueError, RecursionError):
             detail = "The payload cannot be checked: it is nested too deeply, or has a number that is too large."
             return [{"pointer": "", "code": "unreadable", "detail": detail}]
+
+    def _compares_too_much(self, value: Any) -> bool:
+        if self.comparisons is None:
+            return False
+        numbers = schema_costs.comparisons_in(value, with_integers=self.has_fractions)
+        work = self.comparisons.work(value, size=numbers)
+        return work is None or work > MAX_COMPARISONS
 
     def _may_have_many(self, value: Any, *, size: int) -> bool:
         work = self.ways.work(value, size=size)
@@ -98,6 +110,7 @@ def compile_schema(value: Any) -> Schema:
     try:
         looks = schema_costs.count_looks(value, looks_of_pattern=_looks_of_pattern)
         ways = schema_costs.count_looks(value, looks_of_pattern=lambda pattern: 1)
+        comparisons = schema_costs.count_comparisons(value) if _mentions(value, ARITHMETIC_WORDS) else None
         validator = jsonschema_rs.Draft202012Validator(
             value, offline=True, validate_formats=True, pattern_options=_PATTERNS
         )
@@ -105,7 +118,14 @@ def compile_schema(value: Any) -> Schema:
         raise InvalidSchema(_pointer(error), _shortened(error.message)) from None
     except (jsonschema_rs.ReferencingError, ValueError, RecursionError) as error:
         raise InvalidSchema("", _shortened(str(error))) from None
-    return Schema(validator=validator, has_choices=_has_choices(value), looks=looks, ways=ways)
+    return Schema(
+        validator=validator,
+        has_choices=_mentions(value, ('"anyOf"', '"oneOf"', "json-schema.org")),
+        looks=looks,
+        ways=ways,
+        comparisons=comparisons,
+        has_fractions=_has_fractions(value),
+    )
 
 
 @lru_cache(maxsize=1_000)
@@ -120,10 +140,20 @@ def _looks_of_pattern(pattern: str) -> int:
     return _LOOKS_OF_PATTERN
 
 
-def _has_choices(schema: dict[str, Any]) -> bool:
-    """Say whether there may be an anyOf or oneOf in a schema; JSON Schema, which it may refer to, has some."""
+def _mentions(schema: dict[str, Any], words: Iterable[str]) -> bool:
+    """Say whether one of these words may be in a schema, or in JSON Schema, which it may refer to."""
     text = json.dumps({name: member for name, member in schema.items() if name != "$schema"})
-    return any(word in text for word in ('"anyOf"', '"oneOf"', "json-schema.org"))
+    return any(word in text for word in words)
+
+
+def _has_fractions(value: Any) -> bool:
+    unread = [value]
+    while unread:
+        each = unread.pop()
+        if isinstance(each, float):
+            return True
+        unread.extend(each.values() if isinstance(each, dict) else each if isinstance(each, list) else ())
+    return False
 
 
 def _finding(error: jsonschema_rs.ValidationError) -> Finding:

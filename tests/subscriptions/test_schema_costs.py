@@ -1,5 +1,6 @@
 """How often a schema has a payload looked at, counted without looking."""
 
+import json
 import time
 
 import pytest
@@ -277,3 +278,37 @@ def test_counting_takes_no_long_time_itself():
     with pytest.raises(InvalidSchema, match="more than 5000 schemas in it"):
         schemas.compile_schema(ring(40_000))
     assert time.process_time() - started_at < 30
+
+
+@pytest.mark.parametrize(
+    "keywords",
+    [
+        {"enum": list(range(2, 100))},
+        {"enum": [each + 0.5 for each in range(100)]},
+        {"maximum": 7.5, "minimum": -1e300},
+        {"multipleOf": 0.01},
+        {"multipleOf": 1e-300},
+        {"const": 0.5},
+        {"allOf": [{"multipleOf": 0.01}] * 150},
+    ],
+)
+@pytest.mark.parametrize("number", [5e-324, 1e308, 1.5, 1])
+def test_numbers_that_take_long_to_compare_are_not_compared(keywords, number):
+    schema = {"items": {"anyOf": [keywords, True]}}
+    value = [number] * 20_000
+    assert seconds_of(schema, value, size=len(json.dumps(value))) < 3
+
+
+@pytest.mark.parametrize(
+    ("schema", "value"),
+    [
+        ({"items": {"enum": list(range(100))}}, [7] * 100_000),
+        ({"items": {"minimum": 0, "maximum": 99.5, "multipleOf": 0.5}}, [19.5] * 50_000),
+        ({"items": {"type": "number"}}, [5e-324] * 100_000),
+        ({"uniqueItems": True}, [each + 0.5 for each in range(50_000)]),
+        ({"properties": {"status": {"enum": list(range(100))}}}, {"status": 7, "points": [0.25] * 10_000}),
+    ],
+)
+def test_ordinary_numbers_are_compared_however_many(schema, value):
+    compiled = schemas.compile_schema(schema)
+    assert compiled.findings(value, size=len(json.dumps(value))) == []
