@@ -9,6 +9,7 @@ import math
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
+from decimal import Decimal
 from graphlib import CycleError, TopologicalSorter
 from typing import Any
 from urllib.parse import unquote, urldefrag, urljoin
@@ -33,10 +34,11 @@ MOST_DEPTH = 255
 ENTRIES_PER_LOOK = 10
 LOOKS_PER_CHOICE = 10
 
-# Numbers are compared as exact fractions, of any size: a microsecond each, of 1.5, and of what is
-# far from 1 as many more as it has so many binary digits. So many in all take two seconds.
-MAX_COMPARISONS = 2_000_000
-DIGITS_PER_COMPARISON = 75
+# Numbers are compared as exact fractions, in 1 or 2 µs, and much longer if they have many digits: 1e-5000 in 1 ms.
+# Small integers are compared in no time, except with fractions.
+MAX_COMPARISONS = 1_000_000
+MOST_DIGITS = 20_000
+DIGITS_OF_INTEGERS = 20
 # Keywords that compare numbers, and as how many comparisons each counts: the values of short lists are
 # compared with each other.
 ARITHMETIC = {"multipleOf": 2, "maximum": 1, "minimum": 1, "exclusiveMaximum": 1, "exclusiveMinimum": 1}
@@ -243,13 +245,22 @@ def comparisons_in(value: Any, *, with_integers: bool = True) -> int:
     found, unread = 0, [value]
     while unread:
         each = unread.pop()
-        if isinstance(each, float):
-            found += 1 + abs(math.frexp(each)[1]) // DIGITS_PER_COMPARISON
-        elif isinstance(each, int) and not isinstance(each, bool):
-            found += with_integers or each.bit_length() > DIGITS_PER_COMPARISON
-        elif isinstance(each, list | dict):
+        if isinstance(each, list | dict):
             unread.extend(_values_of(each))
+        elif isinstance(each, int | float | Decimal) and not isinstance(each, bool):
+            digits = _digits_of(each)
+            is_plain = isinstance(each, int) and digits < DIGITS_OF_INTEGERS
+            found += int(with_integers) if is_plain else 1 + digits // 10 + digits * digits // 6_000
     return found
+
+
+def _digits_of(number: int | float | Decimal) -> int:
+    """Return how many decimal digits a number has without an exponent, roughly; of very many, MOST_DIGITS."""
+    if isinstance(number, Decimal):
+        _, digits, exponent = number.as_tuple()
+        return min(len(digits) + abs(exponent if isinstance(exponent, int) else 0), MOST_DIGITS)
+    bits = number.bit_length() if isinstance(number, int) else abs(math.frexp(number)[1])
+    return min(bits * 3 // 10, MOST_DIGITS)
 
 
 def _schemas_in(keyword: str, value: Any) -> Iterable[Any]:
