@@ -75,6 +75,9 @@ class Job(RQJob):
         task: Callable[..., Any] = import_attribute(self.func_name)
         return task
 
+    def restore(self, raw_data: Any) -> Any:
+        return _restore_harmless(self, raw_data)
+
     @classmethod
     def create(cls, *args: Any, **kwargs: Any) -> RQJob:
         kwargs["serializer"] = JSONSerializer
@@ -101,11 +104,14 @@ def _restore_harmless(job: RQJob, raw_data: Any) -> Any:
     return restored
 
 
-# For every job that is read: RQ's pages and registries name neither our class nor a serializer,
-# and RQ would take pickles then.
-RQJob.restore = _restore_harmless  # type: ignore[assignment,method-assign]
-serializers.PickleSerializer = JSONSerializer  # type: ignore[assignment]
-serializers.SERIALIZER_ALIASES["pickle"] = JSONSerializer
+def trust_no_jobs() -> None:
+    """Have RQ read all jobs of this process so, in JSON: its pages name neither our class nor a serializer.
+
+    Not for projects that install the apps, which may have jobs of their own.
+    """
+    RQJob.restore = _restore_harmless  # type: ignore[assignment,method-assign]
+    serializers.PickleSerializer = JSONSerializer  # type: ignore[assignment]
+    serializers.SERIALIZER_ALIASES["pickle"] = JSONSerializer
 
 
 class _Waker:
