@@ -2,7 +2,7 @@
 
 from typing import Self
 
-from django.db import models
+from django.db import connection, models
 from django.db.models.functions import Now
 
 from subscriptions.ids import new_id
@@ -15,6 +15,11 @@ class OperationQuerySet(models.QuerySet["Operation"]):
 
     def active(self) -> Self:
         return self.filter(status__in=Operation.ACTIVE)
+
+    def queue_up(self, tenant: str | None) -> None:
+        """Let one caller at a time count and start operations of a tenant, until its transaction ends."""
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT pg_advisory_xact_lock(hashtextextended(%s, 0))", [f"operations of {tenant!r}"])
 
     def cancel(self) -> int:
         """Stop those among these that are not over; return how many. What they have done stays done."""

@@ -220,8 +220,9 @@ def _start(request: Request, kind: str, given: Mapping[str, Any], tenant: str | 
         audit.note()  # it changes nothing
         with bounded():
             return Response({"count": bulk_runs.selected(selection).count()})
-    _refuse_too_many(tenant)
     with transaction.atomic():
+        Operation.objects.queue_up(tenant)
+        _refuse_too_many(tenant)
         by = actor_of(request).name
         operation = bulk_runs.start(kind, selection, tenant=tenant, requested_by=by)
         record_new(request, operation)

@@ -15,6 +15,7 @@ from subscriptions import cache
 from subscriptions.ids import lowest_id_at
 from subscriptions.models import Subscription
 from tests.expected import REQUEST_ID, invalid, no_scope, problem, rfc3339
+from tests.threads import at_once
 
 NOON = datetime(2026, 11, 24, 12, tzinfo=UTC)
 SINCE = "2026-11-24T12:00:00Z"
@@ -318,6 +319,13 @@ def test_no_tenant_has_very_many_operations_under_way(post, recover, make_subscr
 
     post(f"/operations/{answers[0].json()['id']}/cancel", {})
     assert recover(one).status_code == 202
+
+
+@pytest.mark.django_db(transaction=True)
+def test_no_tenant_gets_more_of_them_by_asking_at_once(recover, make_subscription):
+    subscription = make_subscription(tenant="acme")
+    answers = at_once(MOST_AT_ONCE + 10, lambda: recover(subscription).status_code)
+    assert sorted(answers) == [202] * MOST_AT_ONCE + [429] * 10
 
 
 def test_it_tells_a_tenant_only_the_names_of_its_own_keys(post, recover, make_client, make_subscription):
