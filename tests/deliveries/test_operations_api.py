@@ -95,7 +95,7 @@ def test_it_stores_a_recover_and_has_it_begun(
 
 
 def test_it_answers_as_the_examples_of_the_documentation_say(post, make_subscription):
-    subscription = make_subscription()
+    subscription = make_subscription(tenant="acme")
     answer = post(f"/subscriptions/{subscription.id}/recover", operation_views.RECOVER)
     example, operation = operation_views.RECOVERING, Operation.objects.get()
     assert answer.json() == example | {
