@@ -20,7 +20,7 @@ REPLAYED_HEADER = "Idempotency-Replayed"
 MAX_LENGTH = 255
 
 # No comma: several headers come as one, joined by commas, and nothing else tells them from a single key.
-PATTERN = rf"^[!-+\--~]{{1,{MAX_LENGTH}}}$"
+PATTERN = rf"^[!-+\--~]([ -+\--~]{{0,{MAX_LENGTH - 2}}}[!-+\--~])?$"
 _KEY = re.compile(PATTERN)
 
 STORE = """
@@ -99,7 +99,8 @@ class Key:
         """Return the key; raise Problem (400) for a text that is none."""
         if not _KEY.fullmatch(text):
             detail = (
-                f"An {HEADER} has 1 to {MAX_LENGTH} characters of visible ASCII, but no comma, and is given once."
+                f"An {HEADER} has 1 to {MAX_LENGTH} characters of visible ASCII, with spaces inside but no comma, "
+                "and is given once."
             )
             raise Problem(status=400, code="invalid_idempotency_key", detail=detail)
         return cls(scope=scope, key=text, body_digest=sha256(body).digest())

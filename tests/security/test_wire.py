@@ -161,7 +161,7 @@ def publish(production):
 
 @pytest.mark.parametrize("path", [b"/ingest", b"/events", b"/events/batch"])
 def test_an_idempotency_key_that_is_none_is_refused_and_not_passed_over(publish, path):
-    for value in (b"", b" \t", b"\xc3\xbc", b"\xfc", b"a b", b"a\r\nIdempotency-Key: b", b"x" * 256):
+    for value in (b"", b" \t", b"\xc3\xbc", b"\xfc", b"a\r\nIdempotency-Key: b", b"x" * 256):
         answer = publish(path, b"Idempotency-Key: " + value + b"\r\n")
         assert (value, statuses(answer)) == (value, [400])
         assert b'"code":"invalid_idempotency_key"' in answer
