@@ -1,5 +1,6 @@
 """Accept one request: verify, filter, store, wake. Both doors of POST /ingest lead here."""
 
+import sys
 import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -89,12 +90,23 @@ class _GroupCommit:
             raise row.error
 
     def _lead(self) -> None:
-        with self._lock:
-            group, self._waiting = self._waiting[:GROUP_SIZE], self._waiting[GROUP_SIZE:]
+        group = self._take(GROUP_SIZE)
         self._store(group)
+        error = group[0].error
+        if isinstance(error, sql.AWAY):
+            # Those that came meanwhile would find the same, each after a wait of its own.
+            refused = self._take(sys.maxsize)
+            for row in refused:
+                row.error = error
+            group += refused
         self._hand_on()
         for row in group:
             row.done.set()
+
+    def _take(self, count: int) -> list[_Row]:
+        with self._lock:
+            taken, self._waiting = self._waiting[:count], self._waiting[count:]
+        return taken
 
     def _store(self, group: list[_Row]) -> None:
         """Store these rows; what is raised is left in them, for their threads to raise."""

@@ -66,6 +66,9 @@ def again_if_disconnected(action: Callable[[], Result], *, seconds: float = ANSW
     """
     if connection.in_atomic_block:
         return action()
+    # Django's own look whether a kept connection still answers is not needed here, and with a silent
+    # server it would be one more wait, and then one for a new connection.
+    connection.health_check_done = True  # type: ignore[attr-defined]
     started_at = time.monotonic()
     try:
         with deadline(seconds):

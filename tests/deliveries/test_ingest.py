@@ -14,7 +14,7 @@ import msgspec
 import pytest
 import redis
 from cachetools import TTLCache
-from django.db import DataError, connection, connections
+from django.db import DataError, OperationalError, connection, connections
 from django.db.models.functions import Now
 from hypothesis import HealthCheck, given
 from hypothesis import settings as hypothesis_settings
@@ -591,6 +591,25 @@ def test_it_refuses_a_member_that_is_given_twice(post_ingest, make_subscription,
     answer = post_ingest(body)
     assert (answer.status, answer.json()["code"]) == (400, "duplicate_member")
     assert not WebhookRequest.objects.exists()
+
+
+@pytest.mark.django_db(transaction=True)
+def test_while_the_database_is_away_those_that_wait_for_a_commit_are_told_with_it(make_subscription, monkeypatch):
+    subscription = make_subscription()
+    first, second = (ingestion._Row(new_id(), subscription.id, "invoice.paid", b"{}", None) for _ in range(2))
+    group_commit = ingestion._GroupCommit()
+    group_commit._waiting = [first]
+    monkeypatch.setattr(ingestion, "GROUP_SIZE", 1)  # the second is not of the first one's group
+    connection.close()
+    with monkeypatch.context() as patch:
+        patch.setitem(connection.settings_dict, "HOST", "/nowhere")
+        with pytest.raises(OperationalError):
+            group_commit.store(second)
+    assert isinstance(first.error, OperationalError)
+    assert first.done.is_set()
+    assert not WebhookRequest.objects.exists()
+    group_commit.store(ingestion._Row(new_id(), subscription.id, "invoice.paid", b"{}", None))
+    assert WebhookRequest.objects.count() == 1
 
 
 @pytest.mark.django_db(transaction=True)

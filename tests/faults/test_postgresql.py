@@ -14,6 +14,8 @@ pytestmark = pytest.mark.processes
 
 # "No hang": the time that a client waits at most for its 202 or 503.
 ANSWER_SECONDS = 5.0
+# A 503 for a server that says nothing comes within two seconds, and what a busy machine adds.
+REFUSAL_SECONDS = 2.9
 FAIL_OVER_SECONDS = 20
 RECOVERY_SECONDS = max(LEASE_SECONDS + TICK_SECONDS, LOOK_SECONDS)
 
@@ -96,7 +98,8 @@ def test_ingest_refuses_within_seconds_while_postgresql_says_nothing(site: Site,
                 site.database_proxy.heal()
             running.heal()
             assert [status, *(call.status for call in calls)] == [503, 503, 503]
-            assert max(seconds, *(call.seconds for call in calls)) < ANSWER_SECONDS
+            assert max(call.seconds for call in calls) < REFUSAL_SECONDS
+            assert seconds < ANSWER_SECONDS
             running.accept(subscription_id)
 
 
