@@ -9,7 +9,7 @@ from subscriptions.models import Subscription
 
 REQUEST_ID = "id-of-this-test"
 
-
+EVENT_TYPE_RULE = "An event type has letters, digits, _ and -, in segments joined by dots."
 NO_API_KEY_DETAIL = "This call needs an API key: send it as Authorization: Bearer whk_…"
 
 

@@ -1,7 +1,8 @@
 """What every operation refuses alike: whole bodies and headers, at each that /openapi.json says it of.
 
-A new operation is in these tests by itself. Refusals of POST /ingest and GET /metrics, which take no API key, are
-in tests/deliveries/test_ingest.py and test_metrics.py; 409, 412 and 422 beside what else each operation does.
+A new operation is in these tests by itself. Refusals of POST /ingest and GET /metrics, which take no API key,
+are in tests/deliveries, in test_ingest_refusals.py and test_metrics.py; 409, 412 and 422 beside what else each
+operation does.
 """
 
 import json

@@ -12,6 +12,8 @@ ROOT = Path(__file__).parents[2]
 
 # The limit of calls that are not meant to run out of time.
 LONG_SECONDS = 10.0
+# How long a receiver, or a resolver, that says nothing is waited for.
+SILENT_SECONDS = 3.0
 
 CALL_FROM_A_FRESH_PROCESS = """
 import sys

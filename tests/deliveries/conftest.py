@@ -1,17 +1,26 @@
 """Both doors of POST /ingest, and what the tests of deliveries share."""
 
-from collections.abc import Callable, Mapping
+import contextlib
+import json
+from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+from django.http import HttpResponse
 from django.test import Client
+from rest_framework.test import APIClient
 
 from deliveries.models import DeliveryAttempt, WebhookRequest
+from deliveries.transport import Transport
 from tests import wsgi
 from tests.conftest import signed_headers
+from tests.deliveries.calling import make_transport
 from tests.expected import REQUEST_ID
 from tests.wsgi import Answer
+
+# What it asserts is shown as what a test asserts is.
+pytest.register_assert_rewrite("tests.deliveries.ingesting")
 
 PostIngest = Callable[..., Answer]
 
@@ -49,6 +58,27 @@ def post_ingest_at_each_door(db: None) -> Callable[..., dict[str, Answer]]:
     """Post the same to both doors; returns the answer of each by its name."""
     doors = {name: _with_headers(door) for name, door in DOORS.items()}
     return lambda body, headers=None: {name: post(body, headers) for name, post in doors.items()}
+
+
+@pytest.fixture
+def publish(client_with_key: APIClient) -> Callable[..., HttpResponse]:
+    """Post a body, as bytes, as text or as what is to be JSON, to a path below /events."""
+
+    def post(body: Any, path: str = "", client: APIClient = client_with_key, **headers: str) -> HttpResponse:
+        data = body if isinstance(body, bytes | str) else json.dumps(body)
+        made = {f"HTTP_{name.upper()}": value for name, value in headers.items()}
+        return client.post(
+            f"/events{path}", data, content_type="application/json", HTTP_REQUEST_ID=REQUEST_ID, **made
+        )
+
+    return post
+
+
+@pytest.fixture
+def transport() -> Iterator[Transport]:
+    """A transport that reaches loopback."""
+    with contextlib.closing(make_transport()) as transport:
+        yield transport
 
 
 @pytest.fixture

@@ -186,6 +186,10 @@ def full_backlog() -> Iterator[int]:
         yield listener.getsockname()[1]
 
 
+def head(status: str, *lines: str) -> bytes:
+    return "\r\n".join([f"HTTP/1.1 {status}", *lines, "", ""]).encode()
+
+
 def answers(answer: bytes) -> Behaviour:
     """Answer each request on a connection with these bytes."""
 
@@ -248,3 +252,25 @@ def half_closes(connection: Connection) -> None:
     connection.stream.shutdown(socket.SHUT_WR)
     connection.listener.note_close()
     connection.read_request()
+
+
+def ends_the_second_request(end: Callable[[Connection], None]) -> Behaviour:
+    """Answer the first request of the first connection, end the second one, and answer all others."""
+
+    def behave(connection: Connection) -> None:
+        connection.read_request()
+        connection.send(OK)
+        if connection.number == 1:
+            end(connection)
+            return
+        answers(OK)(connection)
+
+    return behave
+
+
+def reads_and(finish: Callable[[Connection], None]) -> Callable[[Connection], None]:
+    def end(connection: Connection) -> None:
+        connection.read_request()
+        finish(connection)
+
+    return end

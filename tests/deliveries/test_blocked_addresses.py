@@ -173,12 +173,6 @@ def test_no_port_where_no_web_server_is_is_called(port: int, transport: Transpor
     assert outcome(transport, f"http://127.0.0.1:{port}/").error == ErrorClass.BLOCKED_ADDRESS
 
 
-@pytest.fixture
-def transport() -> Iterator[Transport]:
-    with contextlib.closing(make_transport()) as transport:
-        yield transport
-
-
 def test_ipv6_is_called_where_it_is_allowed(transport: Transport) -> None:
     with listening(hostile.answers(hostile.OK), host="::1") as listener:
         assert all(outcome(transport, url_of(listener, "[::1]")).is_success for _ in range(2))

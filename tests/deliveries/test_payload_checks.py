@@ -10,7 +10,7 @@ from deliveries.models import Event, IdempotencyKey, WebhookRequest
 from subscriptions import schema_cache
 from subscriptions.catalog import EventType
 from tests.conftest import ingest_body, signed_headers
-from tests.expected import REQUEST_ID, problem
+from tests.expected import problem
 
 pytestmark = pytest.mark.django_db
 
@@ -26,17 +26,6 @@ def describe():
         return EventType.objects.create(name=name, schema=schema, validation=validation)
 
     return make
-
-
-@pytest.fixture
-def publish(client_with_key):
-    def post(body, path="", **headers):
-        made = {"HTTP_" + name.upper(): value for name, value in headers.items()}
-        return client_with_key.post(
-            f"/events{path}", body, content_type="application/json", HTTP_REQUEST_ID=REQUEST_ID, **made
-        )
-
-    return post
 
 
 def event(payload, event_type="invoice.paid"):

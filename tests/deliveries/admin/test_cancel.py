@@ -1,0 +1,51 @@
+"""Cancel by hand: it asks first, and no more than 500 at once."""
+
+import pytest
+from django.test import Client
+
+from deliveries.models import WebhookRequest
+from subscriptions.audit import AuditEntry
+from tests.deliveries.admin.pages import REQUESTS
+from tests.staff import messages_of
+
+pytestmark = pytest.mark.django_db
+
+
+def cancel(client: Client, *rows: WebhookRequest, **fields: str):
+    data = {"action": "cancel", "_selected_action": [str(row.id) for row in rows]} | fields
+    return client.post(REQUESTS, data, follow=True)
+
+
+def test_it_cancels_pending_requests_once_that_is_confirmed(
+    operator, make_subscription, make_request, make_settled
+):
+    subscription = make_subscription()
+    pending, settled = make_request(subscription), make_settled(subscription)
+    question = cancel(operator, pending, settled)
+    assert question.context["sentences"] == ["1 request will be canceled: not tried again, unless it is replayed."]
+    pending.refresh_from_db()
+    assert pending.status == "pending"
+
+    response = cancel(operator, pending, settled, confirmed="yes")
+    assert messages_of(response) == ["Canceled 1 request."]
+    for row in (pending, settled):
+        row.refresh_from_db()
+    assert (pending.status, pending.status_reason) == ("canceled", "canceled by an operator")
+    assert settled.status == "failed"
+    assert AuditEntry.objects.get(action="cancel").object_id == str(pending.id)
+    assert messages_of(cancel(operator, pending, confirmed="yes")) == ["None of these is pending."]
+
+
+def test_it_cancels_no_more_than_500_at_once_and_says_what_to_do_instead(operator, make_subscription):
+    subscription = make_subscription()
+    rows = WebhookRequest.objects.bulk_create(
+        WebhookRequest(subscription=subscription, event_type="invoice.paid", payload=b"1") for _ in range(501)
+    )
+    response = cancel(operator, rows[0], select_across="1", confirmed="yes")
+    [message] = messages_of(response)
+    assert message == (
+        "Nothing was canceled: more than 500 of these are pending. Narrow the list by its filters, or select page "
+        "by page. To have a subscription's requests wait, pause or disable it; deleting it, over the API, cancels "
+        "all of them."
+    )
+    assert WebhookRequest.objects.filter(status="pending").count() == 501

@@ -1,0 +1,61 @@
+"""The admin's lists stay fast, however much history there is."""
+
+import psycopg
+import pytest
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
+
+from subscriptions import read_only_admin
+from tests.deliveries.admin.pages import ATTEMPTS, EVENTS, LISTS, REQUESTS
+from tests.staff import messages_of
+
+pytestmark = pytest.mark.django_db
+
+
+@pytest.mark.parametrize(("url", "queries"), [(REQUESTS, 6), (ATTEMPTS, 6), (EVENTS, 6)])
+def test_it_lists_any_number_of_rows_in_as_many_queries_without_counting_the_table(
+    operator, make_subscription, make_settled, make_attempt, make_event, url, queries
+):
+    for _ in range(3):
+        make_event()
+        make_attempt(make_settled(make_subscription()))
+    with CaptureQueriesContext(connection) as captured:
+        content = operator.get(url).content.decode()
+    # Session, user, one-time code, time limit, bounded count, page.
+    assert len([query for query in captured if "SAVEPOINT" not in query["sql"]]) == queries
+    counts = [query["sql"] for query in captured if "COUNT(" in query["sql"]]
+    assert len(counts) == 1
+    assert counts[0].endswith("LIMIT 10001) subquery")
+    assert "3 in all." in content
+    pages = [query["sql"] for query in captured if "ORDER BY" in query["sql"]]
+    assert len(pages) == 1
+    for large in ('"payload"', '"response_body"', '"response_headers"'):
+        assert large not in pages[0]
+
+
+@pytest.mark.parametrize("url", LISTS)
+def test_it_counts_no_facets(operator, url):
+    with CaptureQueriesContext(connection) as captured:
+        operator.get(url, {"_facets": "True"})
+    assert len([query for query in captured if "COUNT(" in query["sql"]]) == 1
+
+
+def test_it_lists_only_the_newest_of_a_huge_table(operator, make_event, monkeypatch):
+    monkeypatch.setattr(read_only_admin, "COUNT_LIMIT", 2)
+    events = [make_event() for _ in range(3)]
+    response = operator.get(EVENTS)
+    assert "The newest 2 are listed." in response.content.decode()
+    assert response.context["cl"].result_count == 2
+    assert events[2] in response.context["cl"].result_list
+
+
+def test_it_gives_up_on_a_search_that_takes_too_long(operator, monkeypatch):
+    monkeypatch.setattr(read_only_admin, "LIST_TIMEOUT_MS", 50)
+    with psycopg.connect(**connection.get_connection_params() | {"cursor_factory": None}) as other:
+        other.execute("LOCK TABLE webhook_requests IN ACCESS EXCLUSIVE MODE")
+        response = operator.get(REQUESTS, {"error": "dns"})
+        other.rollback()
+    assert (response.status_code, response.url) == (302, REQUESTS)
+    assert messages_of(operator.get(REQUESTS)) == [
+        "That search took too long and was given up. Narrow it, to the past hour for instance."
+    ]

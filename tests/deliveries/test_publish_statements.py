@@ -1,0 +1,51 @@
+"""How many statements it takes to publish, however much is published."""
+
+import pytest
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
+
+from deliveries import sql
+
+pytestmark = pytest.mark.django_db
+
+
+class CountedStatements:
+    """Counts the statements that go past Django's cursors to the server."""
+
+    def __enter__(self):
+        self.count = 0
+        self._run = sql.run
+
+        def run(statement, parameters):
+            self.count += 1
+            return self._run(statement, parameters)
+
+        sql.run = run
+        return self
+
+    def __exit__(self, *error):
+        sql.run = self._run
+
+
+def test_a_batch_of_a_thousand_takes_as_few_queries_as_one_of_two(publish, make_subscription):
+    for tenant in ("", "acme"):
+        make_subscription(tenant=tenant, event_types=["a.*"])
+    counts = []
+    for size in (2, 1000):
+        events = [{"event_type": f"a.t{n}", "body": n, "tenant": "acme" if n % 2 else ""} for n in range(size)]
+        with CountedStatements() as statements:
+            answer = publish({"events": events}, "/batch", idempotency_key=str(size))
+        counts.append(statements.count)
+        assert len(answer.json()["events"]) == size
+        assert all(len(each["requests"]) == 1 for each in answer.json()["events"])
+    assert counts == [6, 6]  # look for the key, claim it, events, match, requests, keep the answer
+
+
+def test_an_event_for_many_takes_three_statements(publish, make_subscription):
+    for _ in range(20):
+        make_subscription()
+    with CountedStatements() as statements, CaptureQueriesContext(connection) as queries:
+        assert len(publish({"event_type": "a", "body": 1}).json()["requests"]) == 20
+    assert statements.count == 3
+    # The API key and the note of its use, and the savepoint of the test's own transaction.
+    assert len(queries) <= 5
