@@ -1,5 +1,6 @@
 """Settings as they come from the environment; what cannot be read is told in a sentence, for people."""
 
+from email.utils import getaddresses
 from typing import Any
 
 import environ
@@ -41,6 +42,29 @@ class Env(environ.Env):  # type: ignore[misc]
             return dict(self.db_url_config(url))
         except ValueError:
             return {}
+
+    def people(self, var: str) -> list[tuple[str, str]]:
+        """Return the names and mail addresses of people, as Django's ADMINS has them."""
+        people = getaddresses([self.str(var, "")])
+        if not all(address.strip("@").count("@") == 1 for _, address in people):
+            raise ImproperlyConfigured(
+                f"{var} is no list of mail addresses, such as ada@example.com, Ops <ops@example.com>."
+            )
+        return people
+
+    def mail_server(self, var: str, default: str) -> dict[str, Any]:
+        """Return Django's settings EMAIL_… for the mail server with this URL."""
+        url = self.str(var, default)
+        try:
+            if url.partition("://")[0] in self.EMAIL_SCHEMES:
+                found = self.email_url_config(url)
+                return {name: value for name, value in found.items() if name.startswith("EMAIL_")}
+        except ValueError:
+            pass
+        raise ImproperlyConfigured(
+            f"{var} is not the URL of a mail server, such as smtp+tls://user:password@host:587. "
+            "Of a password, all but letters and digits has to be percent-encoded."
+        )
 
     def redis(self, var: str, default: str) -> str:
         """Return this URL of a Redis."""

@@ -208,6 +208,15 @@ AXES_DISABLE_ACCESS_LOG = True
 AXES_ENABLE_ADMIN = False
 AXES_VERBOSE = False
 
+# --- Mail -------------------------------------------------------------------------
+
+# Who is told of subscriptions that are about to be disabled, and by which mail server, as whom.
+ADMINS = env.people("ADMINS")
+SERVER_EMAIL = env.str("SERVER_EMAIL", "root@localhost")
+globals().update(env.mail_server("EMAIL_URL", "smtp://localhost:25"))
+EMAIL_TIMEOUT = 10
+EMAIL_SUBJECT_PREFIX = "[Webhooks] "
+
 # --- PostgreSQL and Redis ----------------------------------------------------------
 
 DATABASES = {"default": env.postgresql("DATABASE_URL", embedded.database_url(DATA_DIR))}
@@ -353,6 +362,8 @@ LOGGING = {
     "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "json"}},
     "root": {"handlers": ["stderr"], "level": LOG_LEVEL},
     "loggers": {
+        # Without Django's own handlers, one of which would mail errors, with what was sent, to ADMINS.
+        "django": {"level": "INFO"},
         # A line per RQ job says nothing that the log of attempts does not.
         "rq.worker": {"handlers": ["stderr"], "level": "WARNING", "propagate": False},
         "rq_scheduler.scheduler": {"handlers": ["stderr"], "level": "WARNING", "propagate": False},

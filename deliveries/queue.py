@@ -30,6 +30,7 @@ DELIVER_DUE = "deliveries.tasks.deliver_due"
 PURGE = "deliveries.tasks.purge"
 CANCEL_ORPHANS = "deliveries.tasks.cancel_orphans"
 RUN_OPERATIONS = "deliveries.tasks.run_operations"
+WARN = "deliveries.tasks.warn"
 BEAT_MAINTENANCE = "deliveries.tasks.beat_maintenance"
 BEAT_SCHEDULER = "deliveries.tasks.beat_scheduler"
 
@@ -56,7 +57,7 @@ class StrangeJob(Exception):
 NOT_THERE = (NoSuchJobError, InvalidJobOperation, IndexError, ValueError, AssertionError)
 
 # All that a job may run.
-TASKS = frozenset({DELIVER_DUE, PURGE, CANCEL_ORPHANS, RUN_OPERATIONS, BEAT_MAINTENANCE, BEAT_SCHEDULER})
+TASKS = frozenset({DELIVER_DUE, PURGE, CANCEL_ORPHANS, RUN_OPERATIONS, WARN, BEAT_MAINTENANCE, BEAT_SCHEDULER})
 
 
 class Job(RQJob):

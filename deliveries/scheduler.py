@@ -20,6 +20,7 @@ logger = logging.getLogger(__name__)
 PURGE_HOUR = 3  # UTC, every day
 CANCEL_ORPHANS_SECONDS = 60
 RUN_OPERATIONS_SECONDS = 10
+WARN_SECONDS = 60
 LONG_TIMEOUT_SECONDS = 3600
 
 # So far the clocks of hosts may differ before one scheduler takes the jobs of another for misplaced.
@@ -104,6 +105,7 @@ def _periodic_jobs(now: datetime) -> list[_PeriodicJob]:
         _PeriodicJob(
             id="operations", task=queue.RUN_OPERATIONS, first_at=now, interval_seconds=RUN_OPERATIONS_SECONDS
         ),
+        _PeriodicJob(id="warn", task=queue.WARN, first_at=now, interval_seconds=WARN_SECONDS),
         _PeriodicJob(
             id="purge",
             task=queue.PURGE,

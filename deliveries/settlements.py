@@ -84,7 +84,17 @@ tally AS (
     GROUP BY subscription_id
 ),
 affected AS (
-    SELECT s.id
+    SELECT
+        s.id,
+        coalesce(
+            tally.disable_reason,
+            CASE
+                WHEN s.status <> 'disabled' AND tally.failures > 0 AND tally.failures = tally.calls
+                    AND s.failing_since <= statement_timestamp() - %(disable_after)s * interval '1 second'
+                THEN 'Nothing but failures since '
+                    || to_char(s.failing_since AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI') || ' UTC.'
+            END
+        ) AS disable_reason
     FROM tally
     JOIN subscriptions AS s ON s.id = tally.subscription_id
     WHERE tally.failures > 0 OR tally.disable_reason IS NOT NULL
@@ -176,20 +186,11 @@ SET
         )
         ELSE s.blocked_until
     END,
-    status = CASE
-        WHEN tally.disable_reason IS NOT NULL OR (
-            tally.failures > 0 AND tally.failures = tally.calls
-            AND s.failing_since <= statement_timestamp() - %(disable_after)s * interval '1 second'
-        ) THEN 'disabled'
-        ELSE s.status
-    END,
-    status_reason = CASE
-        WHEN tally.disable_reason IS NOT NULL THEN tally.disable_reason
-        WHEN s.status <> 'disabled' AND tally.failures > 0 AND tally.failures = tally.calls
-            AND s.failing_since <= statement_timestamp() - %(disable_after)s * interval '1 second'
-        THEN 'Nothing but failures since ' || to_char(s.failing_since AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI')
-            || ' UTC.'
-        ELSE s.status_reason
+    status = CASE WHEN affected.disable_reason IS NULL THEN s.status ELSE 'disabled' END,
+    status_reason = coalesce(affected.disable_reason, s.status_reason),
+    given_up_at = CASE
+        WHEN affected.disable_reason IS NOT NULL AND s.status <> 'disabled' THEN statement_timestamp()
+        ELSE s.given_up_at
     END
 FROM affected
 JOIN tally ON tally.subscription_id = affected.id

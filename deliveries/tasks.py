@@ -7,7 +7,7 @@ import time
 from django.conf import settings
 from django.db import Error, connection
 
-from deliveries import bulk_runs, operations, orphans, queue, sql, worker
+from deliveries import bulk_runs, operations, orphans, queue, sql, troubles, worker
 from deliveries.dispatcher import Dispatcher
 from deliveries.models import Heartbeat
 from deliveries.tallies import Tally
@@ -62,6 +62,11 @@ def run_operations() -> None:
 def cancel_orphans() -> int:
     """Cancel what is still pending for deleted subscriptions; return how many."""
     return orphans.cancel()
+
+
+def warn() -> int:
+    """Tell people of the subscriptions that are about to be disabled, or were; return how many."""
+    return troubles.tell()
 
 
 def beat_maintenance() -> None:

@@ -116,7 +116,7 @@ class SubscriptionQuerySet(models.QuerySet["Subscription"]):
         disabled = self.filter(status=Subscription.Status.DISABLED)
         # A clean slate: the failures from before must not disable it again at once.
         Subscription.objects.filter(id__in=list(disabled.values_list("id", flat=True))).close_circuit()
-        disabled.update(failing_since=None, blocked_until=None)
+        disabled.update(failing_since=None, blocked_until=None, given_up_at=None, warned_at=None)
         return self._move(Subscription.Status.ACTIVE, of=(Subscription.Status.DISABLED,), reason=reason)
 
     def open_circuit(self) -> int:
@@ -245,6 +245,9 @@ class Subscription(Credentials):
     circuit_trips = models.PositiveSmallIntegerField(default=0, editable=False)
     # Nothing but failures since then.
     failing_since = models.DateTimeField(null=True, editable=False)
+    # When it was last disabled without anybody's asking, and when people were last told of its failures.
+    given_up_at = models.DateTimeField(null=True, editable=False)
+    warned_at = models.DateTimeField(null=True, editable=False)
 
     created_at = models.DateTimeField(db_default=Now(), editable=False)
     updated_at = models.DateTimeField(db_default=Now(), editable=False)
@@ -264,6 +267,12 @@ class Subscription(Credentials):
             # What deleted subscriptions leave behind (deliveries/orphans.py).
             models.Index(
                 fields=("deleted_at",), name="subscriptions_deleted", condition=models.Q(deleted_at__isnull=False)
+            ),
+            # Those of which people may have to be told (deliveries/troubles.py).
+            models.Index(
+                fields=("id",),
+                name="subscriptions_in_trouble",
+                condition=models.Q(failing_since__isnull=False) | models.Q(given_up_at__isnull=False),
             ),
         )
         constraints = (

@@ -74,3 +74,44 @@ def test_what_is_no_list_of_numbers_is_told(monkeypatch):
     with pytest.raises(ImproperlyConfigured) as refusal:
         Env().list("DELAYS", cast=int, default=[1])
     assert str(refusal.value) == "DELAYS is '2m,4m': numbers, separated by commas, are needed."
+
+
+def test_people_are_read(monkeypatch):
+    monkeypatch.setenv("ADMINS", "ada@example.com, Ops <ops@example.com>")
+    assert Env().people("ADMINS") == [("", "ada@example.com"), ("Ops", "ops@example.com")]
+    monkeypatch.delenv("ADMINS")
+    assert Env().people("ADMINS") == []
+
+
+@pytest.mark.parametrize("value", ["ada", "ada@", "@example.com", "ada@example.com bob@example.com", "Ada <"])
+def test_what_are_no_mail_addresses_is_told(monkeypatch, value):
+    monkeypatch.setenv("ADMINS", value)
+    with pytest.raises(ImproperlyConfigured) as refusal:
+        Env().people("ADMINS")
+    assert str(refusal.value) == (
+        "ADMINS is no list of mail addresses, such as ada@example.com, Ops <ops@example.com>."
+    )
+
+
+def test_urls_of_mail_servers_are_read(monkeypatch):
+    monkeypatch.setenv("EMAIL_URL", "smtp+tls://me:p%40ss@mail.internal:587?timeout=1")
+    assert Env().mail_server("EMAIL_URL", "") == {
+        "EMAIL_BACKEND": "django.core.mail.backends.smtp.EmailBackend",
+        "EMAIL_FILE_PATH": "",
+        "EMAIL_HOST": "mail.internal",
+        "EMAIL_HOST_PASSWORD": "p@ss",
+        "EMAIL_HOST_USER": "me",
+        "EMAIL_PORT": 587,
+        "EMAIL_USE_TLS": True,
+    }
+
+
+@pytest.mark.parametrize("url", ["", "mail.internal:25", "https://me:hidden@mail", "smtp://me:hidden@mail:port"])
+def test_what_is_no_url_of_a_mail_server_is_told(monkeypatch, url):
+    monkeypatch.setenv("EMAIL_URL", url)
+    with pytest.raises(ImproperlyConfigured) as refusal:
+        Env().mail_server("EMAIL_URL", "smtp://localhost:25")
+    assert str(refusal.value) == (
+        "EMAIL_URL is not the URL of a mail server, such as smtp+tls://user:password@host:587. "
+        "Of a password, all but letters and digits has to be percent-encoded."
+    )

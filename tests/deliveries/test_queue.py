@@ -14,7 +14,7 @@ from rq import Queue
 from deliveries import queue, scheduler, tasks, worker
 from deliveries.models import WebhookRequest
 
-PERIODIC = {b"tick", b"purge", b"cancel-orphans", b"operations"}
+PERIODIC = {b"tick", b"purge", b"cancel-orphans", b"operations", b"warn"}
 
 
 @pytest.fixture
@@ -101,7 +101,7 @@ def test_periodic_jobs_are_registered_once_under_fixed_ids(clock, client):
 def test_every_periodic_job_is_one_that_a_worker_runs(clock):
     clock.register_periodic_jobs()
     jobs = list(clock.get_jobs())
-    assert len(jobs) == 4
+    assert len(jobs) == 5
     assert all(callable(job.func) for job in jobs)
 
 
