@@ -5,7 +5,7 @@ Several statements need the same ones; in all of them `s` is the subscription's 
 
 # Neither paused, nor disabled, nor, if ordered, blocked by a request that failed.
 IS_UNHELD = """
-    s.status = 'active' AND (s.blocked_until IS NULL OR s.blocked_until <= statement_timestamp())
+    s.status = 'active' AND (NOT s.ordered OR s.blocked_until IS NULL OR s.blocked_until <= statement_timestamp())
 """
 
 # A circuit that is open lets one call through when its time has come.

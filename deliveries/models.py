@@ -4,7 +4,7 @@ from datetime import datetime, timedelta
 from typing import Any, Self, cast
 
 from django.db import models, transaction
-from django.db.models import Exists, OuterRef, Prefetch
+from django.db.models import Exists, F, OuterRef, Prefetch
 from django.db.models.functions import Now
 from django.utils import timezone
 
@@ -99,15 +99,21 @@ class WebhookRequestQuerySet(models.QuerySet["WebhookRequest"]):
     def cancel(self, reason: str = "") -> int:
         """End the pending requests among these untried, and say why; return how many.
 
-        A call in flight is not called back: its attempt is logged, and changes nothing.
+        A call in flight is not called back: its attempt is logged, and changes nothing. An
+        ordered subscription that waits for the retry of one of these goes on with the next.
         """
-        return self.filter(status=WebhookRequest.Status.PENDING).update(
-            status=WebhookRequest.Status.CANCELED,
-            status_reason=reason,
-            settled_at=Now(),
-            next_attempt_at=None,
-            lease_token=None,
-        )
+        pending = self.filter(status=WebhookRequest.Status.PENDING)
+        # Those that failed and kept their place at the head; see deliveries/settlements.py.
+        blocking = pending.filter(failure_count__gt=0, next_attempt_at=F("received_at"))
+        with transaction.atomic():
+            Subscription.objects.filter(id__in=blocking.values("subscription_id")).update(blocked_until=None)
+            return pending.update(
+                status=WebhookRequest.Status.CANCELED,
+                status_reason=reason,
+                settled_at=Now(),
+                next_attempt_at=None,
+                lease_token=None,
+            )
 
 
 # Settled without having been delivered.

@@ -113,6 +113,28 @@ def test_a_head_that_failed_for_good_lets_the_next_one_through(make_subscription
     assert claimed_ids() == [following.id]
 
 
+def test_a_failing_head_that_is_canceled_lets_the_next_one_through(make_subscription, make_request):
+    subscription, other = make_subscription(ordered=True), make_subscription(ordered=True)
+    head, following, others_head = make_request(subscription), make_request(subscription), make_request(other)
+    settlements.settle([settlement(each, FAILURE, delay=120.0) for each in claims.claim(10).requests])
+    assert WebhookRequest.objects.filter(id=following.id).cancel() == 1
+    following = make_request(subscription)
+    assert claimed_ids() == []
+    assert WebhookRequest.objects.filter(id=head.id).cancel() == 1
+    assert claimed_ids() == [following.id]
+    others_head.refresh_from_db()
+    assert others_head.hold_reason == "ordered"
+
+
+def test_a_subscription_that_is_not_ordered_any_more_waits_for_no_head(make_subscription, make_request):
+    subscription = make_subscription(ordered=True)
+    head, following = make_request(subscription), make_request(subscription)
+    settlements.settle([settlement(each, FAILURE, delay=120.0) for each in claims.claim(10).requests])
+    assert claimed_ids() == []
+    Subscription.objects.filter(id=subscription.id).update(ordered=False)
+    assert sorted(claimed_ids()) == [head.id, following.id]
+
+
 def test_a_failing_head_is_skipped_after_as_many_failures_as_the_setting_says(
     make_subscription, make_request, settings
 ):
