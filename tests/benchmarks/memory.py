@@ -1,0 +1,36 @@
+"""What memory the processes take."""
+
+import time
+
+from tests.benchmarks import load
+from tests.benchmarks.bench import Bench, hanging_receiver
+from tests.benchmarks.figures import descendants, rss_megabytes
+
+
+def bench_memory(bench: Bench) -> None:
+    """Resident memory of each process after some load."""
+    started = [bench.service.start(name) for name in ("worker", "maintenance", "scheduler")]
+    bench.prepare()
+    load.run(bench.calls(), seconds=3, connections=32)
+    bench.wait_until_settled()
+    for running in bench.service.running:
+        if running.process.poll() is not None:
+            continue
+        sizes = ", ".join(f"{rss_megabytes(pid):.0f}" for pid in (running.pid, *descendants(running.pid)))
+        print(f"memory          {running.name}: {sizes} MB", flush=True)
+    for running in started:
+        running.stop()
+
+
+def bench_hanging_memory(bench: Bench) -> None:
+    """Resident memory of a worker with 2,000 calls hanging at once."""
+    bench.prepare()
+    with hanging_receiver() as hanging_url:
+        for _ in range(70):
+            bench.store(bench.subscribe(hanging_url), 32)
+        worker = bench.service.start("worker", WORKER_CONCURRENCY="2500")
+        in_flight = "SELECT 1 FROM webhook_requests WHERE lease_token IS NOT NULL OFFSET 1999 LIMIT 1"
+        while not bench.service.query(in_flight):
+            time.sleep(0.05)
+        print(f"memory          worker: {rss_megabytes(worker.pid):.0f} MB with 2,000 calls hanging", flush=True)
+        worker.kill()
