@@ -14,12 +14,22 @@ WAIT_SECONDS = 60
 PAUSE_SECONDS = 0.05
 
 
-def wait_until(ask: Callable[[], Answer], fits: Callable[[Answer], bool], explain: Callable[[], str]) -> Answer:
-    """Ask until the answer fits and return it; fail with the last one, and what `explain` tells, if none does."""
-    deadline = time.monotonic() + WAIT_SECONDS
+def wait_until(
+    ask: Callable[[], Answer],
+    fits: Callable[[Answer], bool],
+    explain: Callable[[], str],
+    *,
+    seconds: float = WAIT_SECONDS,
+    pause_seconds: float = PAUSE_SECONDS,
+) -> Answer:
+    """Ask until the answer fits and return it; fail with the last one, and what `explain` tells, if none does.
+
+    For what nobody signals: rows, files, what another process answers.
+    """
+    deadline = time.monotonic() + seconds
     while not fits(answer := ask()):
-        assert time.monotonic() < deadline, f"not within {WAIT_SECONDS} s: {answer!r}\n{explain()}"
-        time.sleep(PAUSE_SECONDS)
+        assert time.monotonic() < deadline, f"not within {seconds} s: {answer!r}\n{explain()}"
+        time.sleep(pause_seconds)
     return answer
 
 

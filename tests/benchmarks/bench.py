@@ -5,18 +5,24 @@ import json
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import requests
 
 from tests.benchmarks import load
 from tests.service import Running, Service
+from tests.waiting import wait_until
 
 ROUNDS = 3
 SECRET = "a secret of the benchmark"
 SUBSCRIPTIONS = 100
 PAYLOAD_BYTES = 1000
 
+# What a subscription has in flight at once, unless it says otherwise.
+MAX_IN_FLIGHT = 32
+
+# How long anything may take that is waited for: a round of `bloat` takes minutes.
+WAIT_SECONDS = 1200
 
 LATENCY = """
 SELECT
@@ -69,21 +75,15 @@ class Bench:
     def release(self) -> None:
         self.service.query("UPDATE subscriptions SET status = 'active'")
 
-    def count_pending(self, *subscription_ids: str) -> int:
-        statement = """
-            SELECT count(*) AS n FROM webhook_requests
-            WHERE status = 'pending' AND subscription_id = ANY(%(ids)s::uuid[])
-        """
-        rows = self.service.query(statement, {"ids": list(subscription_ids)})
-        return int(rows[0]["n"])  # type: ignore[call-overload]
-
     def percentiles(self, subscription_id: str) -> list[float]:
         """Return p50, p95 and p99 in milliseconds from received to answered."""
         statement = LATENCY + " AND a.subscription_id = %(id)s"
         return self.service.query(statement, {"id": subscription_id})[0]["ms"]  # type: ignore[return-value]
 
-    def calls(self) -> Iterator[load.Call]:
-        return load.ingest_calls(self.service.url, self.subscription_ids, secret=SECRET, size=PAYLOAD_BYTES)
+    def calls(self, *subscription_ids: str) -> Iterator[load.Call]:
+        """Yield ingest calls for these subscriptions, or else for all that `prepare` made."""
+        wanted = subscription_ids or self.subscription_ids
+        return load.ingest_calls(self.service.url, wanted, secret=SECRET, size=PAYLOAD_BYTES)
 
     def publish(self, path: str, body: object, *, calls: int) -> list[float]:
         """Make so many calls to a path below /events, one after the other; return the seconds of each."""
@@ -98,10 +98,37 @@ class Bench:
         return seconds
 
     def wait_until_settled(self) -> None:
+        """Wait until nothing is pending any more."""
+        # The question walks over what was delivered just now, and is not cheap.
+        question = "SELECT 1 FROM webhook_requests WHERE status = 'pending' LIMIT 1"
+        self._wait(question, {}, lambda rows: not rows, pause_seconds=0.2)
+
+    def wait_until_delivered(self, *subscription_ids: str) -> None:
+        """Wait until nothing is pending any more of these subscriptions."""
+        question = """
+            SELECT 1 FROM webhook_requests
+            WHERE status = 'pending' AND subscription_id = ANY(%(ids)s::uuid[])
+            LIMIT 1
+        """
+        self._wait(question, {"ids": list(subscription_ids)}, lambda rows: not rows, pause_seconds=0.02)
+
+    def wait_for_calls(self, count: int) -> None:
+        """Wait until the workers have made so many calls that are not answered yet."""
+        question = "SELECT 1 FROM webhook_requests WHERE lease_token IS NOT NULL LIMIT %(count)s"
+        self._wait(question, {"count": count}, lambda rows: len(rows) == count, pause_seconds=0.05)
+
+    def _wait(
+        self, question: str, parameters: dict[str, object], fits: Callable[[list], bool], *, pause_seconds: float
+    ) -> None:
         # One connection for all: making a new one costs PostgreSQL more than the question.
         with self.service.connect() as connection:
-            while connection.execute("SELECT 1 FROM webhook_requests WHERE status = 'pending' LIMIT 1").fetchone():
-                time.sleep(0.2)  # the question walks over what was delivered just now, and is not cheap
+            wait_until(
+                lambda: connection.execute(question, parameters).fetchall(),
+                fits,
+                self.service.logs,
+                seconds=WAIT_SECONDS,
+                pause_seconds=pause_seconds,
+            )
 
     def latency(self) -> str:
         row = self.service.query(LATENCY)[0]

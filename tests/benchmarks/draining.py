@@ -12,7 +12,6 @@ SELECT extract(epoch FROM max(r.settled_at) - min(a.attempted_at))::float AS sec
 FROM delivery_attempts AS a JOIN webhook_requests AS r ON r.id = a.request_id
 """
 
-
 BLOAT_ROUNDS = 10
 BLOAT_BATCH = 100_000
 BLOAT_SIZES = """

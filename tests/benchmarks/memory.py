@@ -1,9 +1,7 @@
 """What memory the processes take."""
 
-import time
-
 from tests.benchmarks import load
-from tests.benchmarks.bench import Bench, hanging_receiver
+from tests.benchmarks.bench import MAX_IN_FLIGHT, Bench, hanging_receiver
 from tests.benchmarks.figures import descendants, rss_megabytes
 
 
@@ -27,10 +25,8 @@ def bench_hanging_memory(bench: Bench) -> None:
     bench.prepare()
     with hanging_receiver() as hanging_url:
         for _ in range(70):
-            bench.store(bench.subscribe(hanging_url), 32)
+            bench.store(bench.subscribe(hanging_url), MAX_IN_FLIGHT)
         worker = bench.service.start("worker", WORKER_CONCURRENCY="2500")
-        in_flight = "SELECT 1 FROM webhook_requests WHERE lease_token IS NOT NULL OFFSET 1999 LIMIT 1"
-        while not bench.service.query(in_flight):
-            time.sleep(0.05)
+        bench.wait_for_calls(2_000)
         print(f"memory          worker: {rss_megabytes(worker.pid):.0f} MB with 2,000 calls hanging", flush=True)
         worker.kill()

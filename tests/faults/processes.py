@@ -12,7 +12,6 @@ import socket
 import subprocess
 import sys
 import threading
-import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -212,7 +211,13 @@ class Manager:
                 name = self._missing()
             if name is not None:
                 self.start(name)
-                time.sleep(0 if self._numbers[name] == 1 else RESTART_SECONDS)
+                if self._numbers[name] > 1:
+                    self._pause()
+
+    def _pause(self) -> None:
+        """Let what ends at once not be started at once again; at the end nobody waits for this."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._is_closing, RESTART_SECONDS)
 
     def _missing(self) -> str | None:
         return next((name for name, count in self._wanted.items() if len(self._running(name)) < count), None)

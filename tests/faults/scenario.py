@@ -16,9 +16,9 @@ from tests.faults.oracle import Evidence, Verdict, judge
 from tests.faults.receiver import SECRET
 from tests.faults.servers import Rows
 from tests.faults.site import CALL_SECONDS, LEASE_SECONDS, SLACK_SECONDS, TICK_SECONDS, Site
+from tests.waiting import wait_until
 
 SETTLE_SECONDS = 40
-POLL_SECONDS = 0.03
 
 REQUESTS = """
 SELECT
@@ -122,11 +122,7 @@ class Scenario:
         return self.site.crash_points.crashes()[self._crashes_before :]
 
     def wait(self, condition: Callable[[], object], seconds: float = SETTLE_SECONDS) -> None:
-        """Ask again and again, for what nobody signals: rows, files, what is in Redis."""
-        deadline = time.monotonic() + seconds
-        while not condition():
-            assert time.monotonic() < deadline, f"what was waited for did not come in {seconds} s"
-            time.sleep(POLL_SECONDS)
+        wait_until(condition, bool, self.site.processes.logs, seconds=seconds)
 
     def wait_until_settled(self, seconds: float = SETTLE_SECONDS) -> None:
         try:

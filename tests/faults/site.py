@@ -12,7 +12,6 @@ import http.client
 import os
 import socket
 import sys
-import time
 from collections.abc import Iterator
 from http import HTTPStatus
 from pathlib import Path
@@ -23,6 +22,7 @@ from tests.faults.processes import Manager
 from tests.faults.proxy import Proxy
 from tests.faults.receiver import Receiver
 from tests.faults.servers import PostgreSQL, Redis
+from tests.waiting import wait_until
 
 LEASE_MARGIN_SECONDS = 1
 CALL_SECONDS = 1
@@ -94,15 +94,14 @@ class Site:
 
     def wait_for_web(self, seconds: float = 60) -> None:
         """Return when web answers: one that was just killed may take connections for a moment longer."""
-        deadline = time.monotonic() + seconds
-        while time.monotonic() < deadline:
-            connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=1)
-            with contextlib.suppress(OSError, http.client.HTTPException), contextlib.closing(connection):
-                connection.request("GET", "/health")
-                if connection.getresponse().status == HTTPStatus.OK:
-                    return
-            time.sleep(0.02)
-        raise AssertionError(f"web does not answer after {seconds} s\n{self.processes.logs()}")
+        wait_until(self._web_answers, bool, self.processes.logs, seconds=seconds)
+
+    def _web_answers(self) -> bool:
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=1)
+        with contextlib.suppress(OSError, http.client.HTTPException), contextlib.closing(connection):
+            connection.request("GET", "/health")
+            return connection.getresponse().status == HTTPStatus.OK
+        return False
 
     def _environment(self) -> dict[str, str]:
         inherited = {name: value for name, value in os.environ.items() if not name.startswith(("PG", "DJANGO"))}
