@@ -94,8 +94,16 @@ class EventType(models.Model):
         return deleted
 
     def clean(self) -> None:
-        """Raise ValidationError unless the example fits the schema."""
+        """Raise ValidationError unless the example fits the schema, and there is one if it is enforced."""
+        check_enforceable(self.schema, self.validation)
         check_example(self.schema, self.example)
+
+
+def check_enforceable(schema: Any, validation: str | None, *, field: str = "validation") -> None:
+    """Raise ValidationError, of this field, if a schema is to be enforced and there is none."""
+    if schema is None and validation == EventType.Validation.ENFORCE:
+        text = "Without a schema nothing can be enforced. Give a schema, or set validation to off."
+        raise ValidationError({field: ValidationError(text, code="no_schema")})
 
 
 def check_example(schema: Any, example: Any) -> None:

@@ -5,7 +5,7 @@ from typing import Any
 from django.core.exceptions import ValidationError as InvalidValue
 from rest_framework import serializers
 
-from subscriptions.catalog import EventType, check_example, validate_schema
+from subscriptions.catalog import EventType, check_enforceable, check_example, validate_schema
 from subscriptions.event_types import MAX_LENGTH
 from subscriptions.fields import ObjectField
 from subscriptions.lists import FilterSerializer
@@ -49,12 +49,15 @@ class EventTypeSerializer(StrictFieldsMixin, serializers.ModelSerializer[EventTy
         extra_kwargs = {"name": {"max_length": MAX_LENGTH, "validators": [validate_event_type]}}
 
     def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
-        """Refuse an example that does not fit the schema, whichever of them is new."""
+        """Refuse what does not go together, whichever is new: an example, a validation and the schema."""
         found = {
             name: attrs[name] if name in attrs else getattr(self.instance, name, None)
-            for name in ("schema", "example")
+            for name in ("schema", "example", "validation")
         }
+        takes_schema_away = "schema" in attrs and "validation" not in attrs
         try:
+            field = "schema" if takes_schema_away else "validation"
+            check_enforceable(found["schema"], found["validation"], field=field)
             check_example(found["schema"], found["example"])
         except InvalidValue as invalid:
             raise serializers.ValidationError(serializers.as_serializer_error(invalid)) from None

@@ -89,8 +89,8 @@ class EventTypeListView(ListAPIView[EventType]):
         """Describe an event type.
 
         With `validation` `warn`, a payload that does not fit the schema is taken, and what is wrong
-        with it is shown with its event or request; with `enforce`, it is refused with 422. A schema
-        is JSON Schema 2020-12 and refers to nothing outside itself.
+        with it is shown with its event or request; with `enforce`, which needs a schema, it is refused
+        with 422. A schema is JSON Schema 2020-12 and refers to nothing outside itself.
         Every process obeys within a few seconds.
         """
         _refuse_tenants(request)

@@ -36,6 +36,12 @@ def test_it_describes_an_event_type_and_records_who_did():
     assert (entry.actor, entry.action, entry.object_kind) == ("operator", "add", "event type")
 
 
+def test_it_enforces_nothing_without_a_schema():
+    answer = operator_client().post(reverse(ADD), form(validation="enforce"))
+    assert "Without a schema nothing can be enforced." in answer.content.decode()
+    assert not EventType.objects.exists()
+
+
 def test_it_changes_one_but_not_its_name_and_the_process_forgets_its_schema():
     event_type = EventType.objects.create(name="a", schema={"type": "object"}, validation="warn")
     schema_cache.put({}, generation=schema_cache.generation())

@@ -65,6 +65,7 @@ def test_a_name_is_enough(call):
     assert (event_type.schema, event_type.example, event_type.validation) == (None, None, "off")
 
 
+NOT_ENFORCEABLE = "Without a schema nothing can be enforced. Give a schema, or set validation to off."
 NOT_A_TYPE = "An event type has letters, digits, _ and -, in segments joined by dots."
 
 
@@ -77,6 +78,8 @@ NOT_A_TYPE = "An event type has letters, digits, _ and -, in segments joined by 
             {"name": "a", "validation": "strict"},
             ("/validation", "invalid_choice", '"strict" is not a valid choice.'),
         ),
+        ({"name": "a", "validation": "enforce"}, ("/validation", "no_schema", NOT_ENFORCEABLE)),
+        ({"name": "a", "validation": "enforce", "schema": None}, ("/validation", "no_schema", NOT_ENFORCEABLE)),
         ({"name": "a", "scheme": {}}, ("/scheme", "unknown", "This field is not known.")),
         ({"name": "a", "schema": True}, ("/schema", "invalid_schema", "A schema is a JSON object.")),
         (
@@ -144,6 +147,21 @@ def _wait_until_it_waits_for_us(thread):
             continue
 
 
+@pytest.mark.parametrize(
+    ("before", "change", "pointer"),
+    [
+        ({"schema": SCHEMA, "validation": "enforce"}, {"schema": None}, "/schema"),
+        ({"schema": SCHEMA, "validation": "warn"}, {"schema": None, "validation": "enforce"}, "/validation"),
+        ({"schema": None, "validation": "off"}, {"validation": "enforce"}, "/validation"),
+    ],
+)
+def test_a_change_leaves_no_validation_enforced_without_a_schema(call, before, change, pointer):
+    EventType.objects.create(name="a", **before)
+    answer = call("patch", "/a", change)
+    assert (answer.status_code, answer.json()) == (400, invalid((pointer, "no_schema", NOT_ENFORCEABLE)))
+    assert EventType.objects.values("schema", "validation").get() == before
+
+
 def test_it_records_what_was_described_and_changed(call):
     call("post", body={"name": "a", "description": "Paid."})
     call("patch", "/a", {"description": "More."})
@@ -165,7 +183,8 @@ def test_it_changes_the_fields_given(call):
     assert answer.json() == shown(event_type)
     assert (event_type.description, event_type.validation, event_type.schema) == ("More.", "enforce", SCHEMA)
     assert event_type.updated_at > before
-    assert call("patch", "/a", {"schema": None, "example": None}).json()["schema"] is None
+    without = {"schema": None, "example": None, "validation": "off"}
+    assert call("patch", "/a", without).json()["schema"] is None
 
 
 @pytest.mark.parametrize(
