@@ -48,6 +48,9 @@ FAILURE_TTL_SECONDS = 600
 # from the last sign of life, which the dispatcher gives now and then.
 JOB_TIMEOUT_SECONDS = 300
 
+# No job of ours is larger. RQ unpacks what is packed, to a thousand times as much at most.
+MOST_JOB_BYTES = 20_000
+
 
 class StrangeJob(Exception):
     """A job in Redis that names a function which is no task."""
@@ -94,7 +97,12 @@ _restore = RQJob.restore
 
 
 def _restore_harmless(job: RQJob, raw_data: Any) -> Any:
-    restored = _restore(job, raw_data)
+    if sum(map(len, raw_data.values())) > MOST_JOB_BYTES:
+        raise NoSuchJobError("This is no job: it is too large.")
+    try:
+        restored = _restore(job, raw_data)
+    except Exception as error:  # whatever RQ stumbles over: anybody may have written it
+        raise NoSuchJobError(f"This is no job: {error!r}") from error
     for end in ("success", "failure", "stopped"):
         setattr(job, f"_{end}_callback_name", None)
     job.webhooks = []
@@ -202,14 +210,35 @@ def take_wake_ups() -> bool:
     if time.monotonic() < _away_until:
         return False
     try:
-        with redis_connection().pipeline() as pipeline:
-            pipeline.lrange(Queue.redis_queue_namespace_prefix + DELIVERIES, 0, -1)
-            pipeline.delete(Queue.redis_queue_namespace_prefix + DELIVERIES)
-            job_ids, _ = pipeline.execute()
+        return bool(redis_connection().delete(Queue.redis_queue_namespace_prefix + DELIVERIES))
     except redis.RedisError:
         _away_until = time.monotonic() + REDIS_AWAY_SECONDS
         return True
-    return bool(job_ids)
+
+
+def drop_misshapen() -> None:
+    """Delete what is of another type than RQ keeps under its name: neither workers nor the clock could go on."""
+    for key, kind in KINDS.items():
+        found = redis_connection().type(key)
+        if found not in (kind, b"none"):
+            logger.warning(
+                "something in Redis is no wake-up, and is deleted", extra={"key": key, "type": str(found)}
+            )
+            redis_connection().delete(key)
+
+
+KINDS = {"rq:queues": b"set", "rq:workers": b"set", "rq:scheduler:scheduled_jobs": b"zset"} | {
+    pattern.format(name): kind
+    for name in (DELIVERIES, MAINTENANCE)
+    for pattern, kind in {
+        "rq:workers:{}": b"set",
+        "rq:queue:{}": b"list",
+        "rq:queue:{}:intermediate": b"list",
+        "rq:wip:{}": b"zset",
+        "rq:finished:{}": b"zset",
+        "rq:failed:{}": b"zset",
+    }.items()
+}
 
 
 def is_redis_there() -> bool:

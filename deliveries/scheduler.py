@@ -26,6 +26,11 @@ LONG_TIMEOUT_SECONDS = 3600
 # So far the clocks of hosts may differ before one scheduler takes the jobs of another for misplaced.
 CLOCKS_DIFFER_SECONDS = 60
 
+# rq-scheduler takes its lock for its interval and so many seconds.
+LOCK_MARGIN_SECONDS = 10
+
+EXECUTIONS = "rq:executions:{}"
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class _PeriodicJob:
@@ -40,14 +45,29 @@ class _PeriodicJob:
 
 
 class Scheduler(RQScheduler):  # type: ignore[misc]
-    """rq-scheduler's clock, which puts its periodic jobs back when Redis has lost them."""
+    """rq-scheduler's clock, which puts its periodic jobs back when Redis has lost them.
+
+    It queues these and no others, and makes them anew each time: what is in Redis anybody may
+    have written, such as a job that cannot be read, with which the clock would stand still.
+    """
 
     job_class = queue.Job
 
-    def enqueue_jobs(self) -> Any:
+    def enqueue_jobs(self) -> None:
         run_outliving_the_database(queue.BEAT_SCHEDULER)
         self.register_periodic_jobs()
-        return super().enqueue_jobs()
+        now = datetime.now(UTC)
+        for job in _periodic_jobs(now):
+            due_at = self.connection.zscore(self.scheduled_jobs_key, job.id)
+            if due_at is not None and due_at <= now.timestamp():
+                self.enqueue_job(self._register(job, now))
+
+    def acquire_lock(self) -> Any:
+        """Take the lock; what is held longer than any scheduler would hold it is nobody's."""
+        left = self.connection.ttl(self.scheduler_lock_key)
+        if left == -1 or left > self._interval + LOCK_MARGIN_SECONDS:
+            self.connection.delete(self.scheduler_lock_key)
+        return super().acquire_lock()
 
     def _install_signal_handlers(self) -> None:
         """End at once when told to: RQ's own handler first waits for Redis."""
@@ -71,14 +91,20 @@ class Scheduler(RQScheduler):  # type: ignore[misc]
         now = datetime.now(UTC)
         for job in _periodic_jobs(now):
             if not self._is_registered(job, now):
-                self.schedule(
-                    job.first_at,
-                    job.task,
-                    interval=job.interval_seconds,
-                    id=job.id,
-                    queue_name=job.queue_name,
-                    timeout=job.timeout_seconds,
-                )
+                self._register(job, job.first_at)
+
+    def _register(self, job: _PeriodicJob, at: datetime) -> queue.Job:
+        kept = queue.Job.key_for(job.id), queue.Job.dependents_key_for(job.id), EXECUTIONS.format(job.id)
+        self.connection.delete(*kept)
+        registered: queue.Job = self.schedule(
+            at,
+            job.task,
+            interval=job.interval_seconds,
+            id=job.id,
+            queue_name=job.queue_name,
+            timeout=job.timeout_seconds,
+        )
+        return registered
 
     def _is_registered(self, job: _PeriodicJob, now: datetime) -> bool:
         due_at: float | None = self.connection.zscore(self.scheduled_jobs_key, job.id)
@@ -131,6 +157,7 @@ def run_scheduler() -> None:
             queue_name=queue.DELIVERIES,
         )
         try:
+            queue.drop_misshapen()
             scheduler.run()
         except redis.RedisError as error:
             logger.warning("the scheduler lost Redis", extra={"reason": str(error)})

@@ -9,9 +9,10 @@ from typing import Any
 
 import redis
 from django.db import Error, connection
-from rq import SimpleWorker
-from rq.exceptions import StopRequested
-from rq.utils import import_attribute
+from rq import SimpleWorker, worker_registration
+from rq.exceptions import DequeueTimeout, NoSuchJobError, StopRequested
+from rq.job import Job as RQJob
+from rq.utils import import_attribute, now
 from rq.worker import WorkerStatus
 
 from deliveries import queue
@@ -29,6 +30,24 @@ IDLE_TASKS = {queue.DELIVERIES: queue.DELIVER_DUE, queue.MAINTENANCE: queue.RUN_
 # most twice in a row, once for a job and once to say goodbye, before it looks for itself.
 JOB_WAIT_SECONDS = 2
 REDIS_HANGS_AFTER_SECONDS = JOB_WAIT_SECONDS + 1
+
+# Of more workers than these RQ would take long to find out which are alive.
+MOST_WORKERS = 1_000
+
+
+class TakenJob(queue.Job):
+    """A job as a worker takes it from its queue."""
+
+    @classmethod
+    def fetch(cls, *args: Any, **kwargs: Any) -> RQJob:
+        """Return the job; one that is not there, or is none, counts as none having come.
+
+        RQ would take one after the other, a million of them if need be, without looking around.
+        """
+        try:
+            return super().fetch(*args, **kwargs)
+        except (NoSuchJobError, ValueError, redis.ResponseError) as error:
+            raise DequeueTimeout(JOB_WAIT_SECONDS, args[0]) from error
 
 
 class Worker(SimpleWorker):
@@ -62,6 +81,16 @@ class Worker(SimpleWorker):
 
     def check_for_suspension(self, burst: bool) -> None:  # noqa: FBT001 - RQ's signature
         """Work on: RQ's suspension is a key in Redis, with which nothing would be delivered any more."""
+
+    def run_maintenance_tasks(self) -> None:
+        """Forget jobs that are over, unread: RQ would fetch each, and there may be a million that are none."""
+        for each in self.queues:
+            for registry in (each.started_job_registry, each.finished_job_registry, each.failed_job_registry):
+                self.connection.zremrangebyscore(registry.key, "-inf", int(time.time()))
+            self.connection.delete(each.intermediate_queue_key)
+            if self.connection.scard(worker_registration.WORKERS_BY_QUEUE_KEY % each.name) <= MOST_WORKERS:
+                worker_registration.clean_worker_registry(each)
+        self.last_cleaned_at = now()  # type: ignore[assignment]
 
     def stop_after_job(self) -> None:
         self._stop_requested = True
@@ -171,6 +200,7 @@ def run_worker(queue_name: str, *, make_worker: Callable[[], Worker], burst: boo
 def _work(queue_name: str, make_worker: Callable[[], Worker], *, burst: bool) -> None:
     """Let one RQ worker work until it gives up, or is told to stop."""
     try:
+        queue.drop_misshapen()
         make_worker().work(burst=burst, logging_level="WARNING")
     except redis.RedisError as error:
         logger.warning("the worker lost Redis", extra={"queue": queue_name, "reason": str(error)})

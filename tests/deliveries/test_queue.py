@@ -10,6 +10,7 @@ import redis
 from django.conf import settings
 from django.core.management import call_command
 from rq import Queue
+from rq.exceptions import NoSuchJobError
 
 from deliveries import queue, scheduler, tasks, worker
 from deliveries.models import WebhookRequest
@@ -257,9 +258,113 @@ def never(*args: object) -> None:
 
 
 @pytest.mark.django_db
-def test_who_writes_to_redis_has_the_clock_import_nothing(client, clock, tmp_path):
-    strange_job(client, folder=str(tmp_path), meta='{"queue_class_name": "tests.deliveries.nowhere.Queue"}')
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {},
+        {"meta": '{"queue_class_name": "tests.deliveries.nowhere.Queue"}'},
+        {"timeout": "no number"},
+        {"created_at": "no date"},
+        {"status": "no status"},
+        {"meta": '{"interval": "no number"}'},
+        {"meta": '{"cron_string": "no cron"}'},
+        {"dependency_ids": "not JSON"},
+    ],
+)
+def test_the_clock_queues_its_own_jobs_alone(client, clock, tmp_path, fields):
+    strange_job(client, folder=str(tmp_path), **fields)
     client.delete("rq:queue:deliveries")
-    client.zadd("rq:scheduler:scheduled_jobs", {"strange": 0})
+    client.zadd("rq:scheduler:scheduled_jobs", {"strange": 0, b"\xff no id": 0})
     clock.enqueue_jobs()
-    assert b"strange" in client.lrange("rq:queue:deliveries", 0, -1)
+    assert client.lrange("rq:queue:deliveries", 0, -1) == [b"tick"]
+
+
+SPOILT = [
+    ("hset", "rq:job:tick", "timeout", "no number"),
+    ("hset", "rq:job:tick", "data", '["deliveries.tasks.purge", null, [], {}]'),
+    ("hset", "rq:job:tick", "dependency_ids", '["another"]'),
+    ("hset", "rq:job:tick", "origin", "maintenance"),
+    ("set", "rq:job:tick", "no job"),
+    ("set", "rq:job:tick:dependents", "no set"),
+    ("zadd", "rq:scheduler:scheduled_jobs", {"tick": "-inf"}),
+    ("zadd", "rq:scheduler:scheduled_jobs", {"tick": "inf"}),
+]
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("command", SPOILT, ids=str)
+def test_the_clock_goes_on_whatever_is_done_to_its_own_jobs(client, clock, command):
+    clock.register_periodic_jobs()
+    name, *arguments = command
+    getattr(client, name)(*arguments)
+    client.zadd("rq:scheduler:scheduled_jobs", {"tick": 0}, nx=True)
+    clock.enqueue_jobs()
+    assert client.lrange("rq:queue:deliveries", 0, -1) == [b"tick"]
+    job = queue.Job.fetch("tick", connection=client)
+    assert (job.func_name, job.timeout) == (queue.DELIVER_DUE, queue.JOB_TIMEOUT_SECONDS)
+    assert job.meta == {"interval": 1}
+    assert time.time() <= client.zscore("rq:scheduler:scheduled_jobs", "tick") <= time.time() + 1
+
+
+@pytest.mark.parametrize("seconds", [None, 3600])
+def test_a_lock_that_no_scheduler_holds_does_not_stop_the_clock(client, clock, seconds):
+    client.set("rq:scheduler_lock", "of nobody", ex=seconds)
+    assert clock.acquire_lock()
+
+
+def test_a_lock_that_another_scheduler_holds_is_left_to_it(client, clock):
+    assert clock.acquire_lock()
+    assert not scheduler.Scheduler(connection=client, interval=1, queue_name=queue.DELIVERIES).acquire_lock()
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("key", queue.KINDS)
+def test_what_has_a_wrong_type_in_redis_is_dropped(client, clock, key, make_subscription, make_request, receiver):
+    client.delete(key)
+    client.xadd(key, {"no": "wake-up"})
+    queue.drop_misshapen()
+    assert not client.exists(key)
+    clock.enqueue_jobs()
+    make_request(make_subscription(receiver.url))
+    for name in (queue.DELIVERIES, queue.MAINTENANCE):
+        call_command("rqworker", name, "--burst")
+    assert len(receiver.arrivals) == 1
+
+
+def test_what_has_the_right_type_in_redis_is_kept(client, clock):
+    clock.register_periodic_jobs()
+    queue.push_wake_up()
+    before = set(client.scan_iter())
+    queue.drop_misshapen()
+    assert set(client.scan_iter()) == before
+
+
+def test_a_worker_looks_around_between_jobs_that_are_not_there(client, monkeypatch):
+    looks = []
+    monkeypatch.setattr(worker, "look_around", looks.append)
+    client.set("rq:job:no-hash", "no hash")
+    client.rpush("rq:queue:deliveries", "not-there", "no id", "no-hash")
+    call_command("rqworker", "deliveries", "--burst")
+    assert waiting(client) == 0
+    assert len(looks) >= 3
+
+
+@pytest.mark.django_db
+def test_a_worker_reads_no_job_that_is_over(client, tmp_path, monkeypatch):
+    strange_job(client, folder=str(tmp_path), timeout="no number")
+    client.delete("rq:queue:deliveries")
+    client.rpush("rq:queue:deliveries:intermediate", "strange")
+    for registry in ("wip", "failed", "finished"):
+        client.zadd(f"rq:{registry}:deliveries", {"strange": 1, "another:one": 1, "running": time.time() + 60})
+    monkeypatch.setattr(queue.Job, "fetch", never)
+    call_command("rqworker", "deliveries", "--burst")
+    assert called == []
+    for registry in ("wip", "failed", "finished"):
+        assert client.zrange(f"rq:{registry}:deliveries", 0, -1) == [b"running"]
+    assert not client.exists("rq:queue:deliveries:intermediate")
+
+
+def test_a_job_that_unpacks_to_a_great_deal_is_none(client, tmp_path):
+    strange_job(client, folder=str(tmp_path), data=zlib.compress(bytes(100_000_000), 9))
+    with pytest.raises(NoSuchJobError):
+        queue.Job.fetch("strange", connection=client)

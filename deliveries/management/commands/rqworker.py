@@ -22,7 +22,10 @@ class Command(BaseCommand):
 
         def make_worker() -> Worker:
             worker = get_worker(
-                name, worker_class="deliveries.worker.Worker", serializer="rq.serializers.JSONSerializer"
+                name,
+                worker_class="deliveries.worker.Worker",
+                job_class="deliveries.worker.TakenJob",
+                serializer="rq.serializers.JSONSerializer",
             )
             return cast(Worker, worker)
 
