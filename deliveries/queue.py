@@ -10,6 +10,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable
+from functools import lru_cache
 from typing import Any
 
 import redis
@@ -155,8 +156,8 @@ class _Waker:
             time.sleep(COALESCE_SECONDS)
 
 
-_connection: redis.Redis | None = None
-_away_until = 0.0
+# Until when a Redis is left alone, by its URL.
+_away_until: dict[str, float] = {}
 
 
 def wake_up() -> None:
@@ -206,13 +207,12 @@ def take_wake_ups() -> bool:
     Call it before looking for work, not after. While Redis is away the answer is True
     every `REDIS_AWAY_SECONDS`, so that the caller looks for itself.
     """
-    global _away_until
-    if time.monotonic() < _away_until:
+    if time.monotonic() < _away_until.get(settings.REDIS_URL, 0.0):
         return False
     try:
         return bool(redis_connection().delete(Queue.redis_queue_namespace_prefix + DELIVERIES))
     except redis.RedisError:
-        _away_until = time.monotonic() + REDIS_AWAY_SECONDS
+        _away_until[settings.REDIS_URL] = time.monotonic() + REDIS_AWAY_SECONDS
         return True
 
 
@@ -260,12 +260,11 @@ def eviction_policy() -> str | None:
 
 def redis_connection() -> redis.Redis:
     """Return a connection that is not RQ's own: it gives up soon instead of trying for seconds."""
-    global _connection
-    if _connection is None:
-        _connection = redis.Redis.from_url(
-            settings.REDIS_URL,
-            socket_timeout=REDIS_TIMEOUT_SECONDS,
-            socket_connect_timeout=REDIS_TIMEOUT_SECONDS,
-            retry=None,
-        )
-    return _connection
+    return _connection_to(settings.REDIS_URL)
+
+
+@lru_cache(maxsize=1)
+def _connection_to(url: str) -> redis.Redis:
+    return redis.Redis.from_url(
+        url, socket_timeout=REDIS_TIMEOUT_SECONDS, socket_connect_timeout=REDIS_TIMEOUT_SECONDS, retry=None
+    )

@@ -31,7 +31,8 @@ logger = logging.getLogger(__name__)
 REDIS_TIMEOUT_SECONDS = 0.25
 REDIS_AWAY_SECONDS = 5.0
 
-_away_until = 0.0
+# Until when a Redis is left alone, by its URL.
+_away_until: dict[str, float] = {}
 
 
 class ApiKeyRateLimit(BaseThrottle):
@@ -48,18 +49,18 @@ def count(name: str, limit: RateLimitItem, *, whose: str) -> None:
 
     `whose` says in words which calls are limited.
     """
-    global _away_until
-    if _away_until:
-        if time.monotonic() < _away_until:
+    url = settings.REDIS_URL
+    if away_until := _away_until.get(url):
+        if time.monotonic() < away_until:
             return
         # This call finds out whether Redis is back; the others do not wait for it.
-        _away_until = time.monotonic() + REDIS_AWAY_SECONDS
+        _away_until[url] = time.monotonic() + REDIS_AWAY_SECONDS
     try:
-        if not _limiter(settings.REDIS_URL).hit(limit, name):
-            raise _too_many(limit, _limiter(settings.REDIS_URL).get_window_stats(limit, name).reset_time, whose)
-        _away_until = 0.0
+        if not _limiter(url).hit(limit, name):
+            raise _too_many(limit, _limiter(url).get_window_stats(limit, name).reset_time, whose)
+        _away_until.pop(url, None)
     except redis.RedisError as error:
-        _away_until = time.monotonic() + REDIS_AWAY_SECONDS
+        _away_until[url] = time.monotonic() + REDIS_AWAY_SECONDS
         logger.warning("calls are not limited: Redis is away", extra={"reason": str(error)})
 
 

@@ -1,6 +1,7 @@
 """Fixtures that several test modules share. Servers come from tests/plugin.py."""
 
 import json
+import socket
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from datetime import timedelta
@@ -12,13 +13,14 @@ import redis
 from django.conf import settings
 from django.db import connection
 from django.db.models.functions import Now
+from pytest_django.fixtures import Settings
 from pytest_django.plugin import DjangoDbBlocker
 from rest_framework.test import APIClient
 
 from deliveries import queue, worker
 from deliveries.dispatcher import Dispatcher
 from deliveries.models import WebhookRequest
-from subscriptions import cache, rate_limits, schema_cache, signing
+from subscriptions import cache, schema_cache, signing
 from subscriptions.models import ApiKey, Subscription
 from tests.receiver import Receiver, running_receiver
 
@@ -60,13 +62,23 @@ def receiver() -> Iterator[Receiver]:
 
 
 @pytest.fixture
-def patient_rate_limits(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Have the rate limits wait for Redis as long as it takes: on a busy machine it may be slow, and not away."""
-    monkeypatch.setattr(rate_limits, "_away_until", 0.0)
-    monkeypatch.setattr(rate_limits, "REDIS_TIMEOUT_SECONDS", 30)
-    rate_limits._limiter.cache_clear()
-    yield
-    rate_limits._limiter.cache_clear()
+def no_redis(settings: Settings) -> Iterator[None]:
+    """Have REDIS_URL lead to a port that nobody listens on."""
+    with socket.socket() as nobody:
+        nobody.bind(("127.0.0.1", 0))
+        settings.REDIS_URL = f"redis://127.0.0.1:{nobody.getsockname()[1]}/0"
+        yield
+
+
+@pytest.fixture
+def patient_redis(settings: Settings) -> None:
+    """Have Redis waited for as long as it takes: on a busy machine it may be slow, and not away."""
+    settings.REDIS_URL = patient(settings.REDIS_URL)
+
+
+def patient(redis_url: str) -> str:
+    """Return the URL of this Redis with the time limits in it that a client is to have."""
+    return f"{redis_url}{'&' if '?' in redis_url else '?'}socket_timeout=30&socket_connect_timeout=30"
 
 
 @pytest.fixture

@@ -6,13 +6,12 @@ import socket
 from datetime import timedelta
 
 import pytest
-import redis
 import yaml
 from django.db import OperationalError, connection
 from django.db.models.functions import Now
 from prometheus_client.parser import text_string_to_metric_families
 
-from deliveries import claims, figures, queue, readiness, tasks
+from deliveries import claims, figures, readiness, tasks
 from deliveries.bulk import Operation
 from deliveries.models import Heartbeat, WebhookRequest
 from deliveries.outcome import ErrorClass
@@ -253,11 +252,8 @@ def test_it_tells_of_processes_that_live_and_for_a_while_what_others_counted(scr
     }
 
 
-def test_it_tells_that_redis_does_not_answer(scrape, monkeypatch):
-    away = redis.Redis(port=1, socket_connect_timeout=0.25, retry=None)
-    monkeypatch.setattr(queue, "_connection", away)
+def test_it_tells_that_redis_does_not_answer(scrape, no_redis):
     assert scrape()["webhooks_redis_up"] == 0
-    away.close()
 
 
 @pytest.mark.django_db(transaction=True)

@@ -1,7 +1,7 @@
 """Operations as they run: what they bring back, at what pace, beside fresh events, and until the end."""
 
+import math
 import signal
-import time
 from collections import Counter
 from datetime import timedelta
 
@@ -236,7 +236,7 @@ def test_it_fails_alone(start, make_subscription, make_failed, caplog):
 
 def run_in_a_worker(monkeypatch, timeout: int) -> str | None:
     """Have an RQ worker run the task for `timeout` seconds at most; return what became of its job."""
-    monkeypatch.setattr(worker, "_looked_at", time.monotonic() + 3600)  # by itself it is not to look
+    monkeypatch.setattr(worker, "IDLE_LOOK_SECONDS", math.inf)  # by itself it is not to look
     monkeypatch.setattr(queue, "JOB_TIMEOUT_SECONDS", timeout)
     with redis.Redis.from_url(settings.REDIS_URL) as client:
         jobs = Queue(queue.MAINTENANCE, connection=client, serializer=JSONSerializer, job_class=queue.Job)

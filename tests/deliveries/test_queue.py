@@ -1,8 +1,10 @@
 """Wake-ups, workers and the clock, against Redis."""
 
 import json
+import threading
 import time
 import zlib
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 
 import pytest
@@ -14,6 +16,7 @@ from rq.exceptions import NoSuchJobError
 
 from deliveries import queue, scheduler, tasks, worker
 from deliveries.models import WebhookRequest
+from tests.receiver import Answer
 
 PERIODIC = {b"tick", b"purge", b"cancel-orphans", b"operations", b"warn"}
 
@@ -84,10 +87,11 @@ def test_a_worker_delivers_what_a_wake_up_tells_it_of(make_subscription, make_re
 
 @pytest.mark.django_db
 def test_an_idle_worker_looks_for_due_requests_by_itself(make_subscription, make_request, receiver, monkeypatch):
-    monkeypatch.setattr(worker, "_looked_at", -worker.IDLE_LOOK_SECONDS)
+    monkeypatch.setattr(worker, "IDLE_LOOK_SECONDS", 0)
     make_request(make_subscription(receiver.url))
     worker.look_around(queue.DELIVERIES)
     assert len(receiver.arrivals) == 1
+    monkeypatch.setattr(worker, "IDLE_LOOK_SECONDS", 3600)
     make_request(make_subscription(receiver.url))
     worker.look_around(queue.DELIVERIES)
     assert len(receiver.arrivals) == 1
@@ -143,14 +147,10 @@ def test_the_purge_job_runs_in_the_maintenance_worker(clock, make_subscription, 
     assert not WebhookRequest.objects.exists()
 
 
-def test_nothing_fails_while_redis_is_away(monkeypatch):
-    away = redis.Redis(port=1, socket_connect_timeout=0.25, retry=None)
-    monkeypatch.setattr(queue, "_connection", away)
-    monkeypatch.setattr(queue, "_away_until", 0.0)
+def test_nothing_fails_while_redis_is_away(no_redis):
     assert not queue.push_wake_up()
     assert queue.take_wake_ups()
     assert not queue.take_wake_ups()
-    away.close()
 
 
 def test_every_task_that_the_queue_knows_may_be_run():
@@ -236,12 +236,23 @@ def test_who_writes_to_redis_does_not_keep_workers_from_delivering(
 
 
 @pytest.mark.django_db
-def test_who_writes_to_redis_can_tell_a_worker_nothing(client, monkeypatch):
-    channels = []
-    monkeypatch.setattr(tasks, "deliver_due", lambda: channels.append(client.pubsub_channels("rq:pubsub:*")))
+def test_who_writes_to_redis_can_tell_a_worker_nothing(client, make_subscription, make_request, receiver):
+    looked = threading.Event()
+    receiver.otherwise = Answer(hold=looked)
+
+    def look_at_its_channels():
+        try:
+            receiver.wait_for(1)
+            return client.pubsub_channels("rq:pubsub:*")
+        finally:
+            looked.set()
+
+    make_request(make_subscription(receiver.url))
     queue.push_wake_up()
-    call_command("rqworker", "deliveries", "--burst")
-    assert channels == [[]]
+    with ThreadPoolExecutor(1) as pool:
+        channels = pool.submit(look_at_its_channels)
+        call_command("rqworker", "deliveries", "--burst")
+    assert channels.result() == []
 
 
 @pytest.mark.parametrize("timeout", ["1", "-1", ""])

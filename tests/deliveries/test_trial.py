@@ -19,7 +19,7 @@ from tests.conftest import SECRET, signature_of
 from tests.expected import REQUEST_ID, invalid, problem
 from tests.receiver import Answer
 
-pytestmark = pytest.mark.usefixtures("patient_rate_limits")
+pytestmark = pytest.mark.usefixtures("patient_redis")
 
 
 @pytest.fixture
