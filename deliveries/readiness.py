@@ -11,10 +11,14 @@ from django.http import HttpRequest, HttpResponse
 from deliveries import claims, queue, sql
 from deliveries.eligibility import IS_UNHELD
 from deliveries.models import Heartbeat
+from subscriptions import problems
 
 # A process that has not been heard of for this long counts as dead: three beats missed.
 STALE_AFTER = timedelta(seconds=20)
 ANSWER_SECONDS = 2.0
+
+# What a statement of an action of the console may take.
+ACTION_SECONDS = 20.0
 
 OK = "ok"
 
@@ -81,24 +85,31 @@ def oldest_due_seconds() -> float | None:
 
 
 class DatabaseDeadlineMiddleware:
-    """Answer 503 in place of waiting for a database that hangs, on every path but the admin's.
+    """Answer 503 in place of waiting for a database that hangs.
 
-    Otherwise a few such calls would hold all threads, those of ingest calls included.
+    Otherwise a few such calls would hold all threads, those of ingest calls included. What
+    people do in the console may take longer than what they look at.
     """
 
     def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]) -> None:
         self.get_response = get_response
 
     def __call__(self, request: HttpRequest) -> HttpResponse:
-        if request.path_info.startswith("/admin/"):
-            return self.get_response(request)
-        with connection.execute_wrapper(_within_deadline):
+        is_action = request.path_info.startswith("/admin/") and request.method == "POST"
+        seconds = ACTION_SECONDS if is_action else ANSWER_SECONDS
+
+        def within_deadline(execute: Callable[..., Any], *query: Any) -> Any:
+            if sql.has_deadline():  # a longer one, for what stores much
+                return execute(*query)
+            with sql.deadline(seconds):
+                return execute(*query)
+
+        with connection.execute_wrapper(within_deadline):
             return self.get_response(request)
 
-
-def _within_deadline(execute: Callable[..., Any], *query: Any) -> Any:
-    with sql.deadline(ANSWER_SECONDS):
-        return execute(*query)
+    def process_exception(self, request: HttpRequest, error: Exception) -> HttpResponse | None:
+        """Answer for pages, which know no problem documents of their own."""
+        return problems.respond_to(error) if isinstance(error, sql.AWAY) else None
 
 
 def _state(kind: str, alive: set[str]) -> str:

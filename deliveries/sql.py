@@ -47,14 +47,23 @@ def deadline(seconds: float) -> Iterator[None]:
     A server that hangs keeps its side of the connection open, and no time limit of its own
     can end the wait; cut off, the wait ends with an OperationalError.
     """
-    connection.ensure_connection()
-    with connection.wrap_database_errors:
-        descriptor = connection.connection.pgconn.socket  # raises if it is known to be dead
-    key = _watchdog.watch(descriptor, seconds)
+    key = _watchdog.watch(_descriptor(), seconds)
     try:
         yield
     finally:
         _watchdog.release(key)
+
+
+def has_deadline() -> bool:
+    """Return whether what is done on this thread's connection has its time already."""
+    return _watchdog.watches(_descriptor())
+
+
+def _descriptor() -> int:
+    connection.ensure_connection()
+    with connection.wrap_database_errors:
+        descriptor: int = connection.connection.pgconn.socket  # raises if it is known to be dead
+    return descriptor
 
 
 def again_if_disconnected(action: Callable[[], Result], *, seconds: float = ANSWER_SECONDS) -> Result:
@@ -66,9 +75,12 @@ def again_if_disconnected(action: Callable[[], Result], *, seconds: float = ANSW
     """
     if connection.in_atomic_block:
         return action()
-    # Django's own look whether a kept connection still answers is not needed here, and with a silent
-    # server it would be one more wait, and then one for a new connection.
+    if seconds > ANSWER_SECONDS:
+        # What may take long is not begun with a server that says nothing.
+        connection.close_if_health_check_failed()
+    # Else Django's own look whether a kept connection still answers would be one more wait.
     connection.health_check_done = True  # type: ignore[attr-defined]
+    connection.ensure_connection()
     started_at = time.monotonic()
     try:
         with deadline(seconds):
@@ -101,6 +113,10 @@ class _Watchdog:
                 self._thread = threading.Thread(target=self._run, name="watchdog", daemon=True)
                 self._thread.start()
         return key
+
+    def watches(self, descriptor: int) -> bool:
+        with self._lock:
+            return any(descriptor == watched for _, watched in self._watched.values())
 
     def release(self, key: object) -> None:
         with self._lock:

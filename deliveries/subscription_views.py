@@ -9,7 +9,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
-from deliveries import envelopes, examples, orphans, sql, trials
+from deliveries import envelopes, examples, orphans, readiness, sql, trials
 from deliveries.serializers import NewTrialSerializer, TrialSerializer
 from subscriptions import api_audit, parsers, views
 from subscriptions.etags import IF_MATCH, STALE
@@ -36,7 +36,8 @@ class SubscriptionView(views.SubscriptionView):
                 subscription.remove()
         # After the commit, and not under its lock: workers settle requests in the other order.
         try:
-            orphans.cancel(limit=orphans.CANCELED_AT_ONCE)
+            with sql.deadline(readiness.ACTION_SECONDS):
+                orphans.cancel(limit=orphans.CANCELED_AT_ONCE)
         except sql.AWAY:
             # It is deleted all the same: the job of every minute cancels what is left.
             logger.warning(

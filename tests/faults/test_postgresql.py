@@ -81,7 +81,7 @@ def test_no_answer_lies_when_the_connection_to_postgresql_is_cut_in_the_middle(s
         running.accept(subscription_id)
 
 
-def test_ingest_refuses_within_seconds_while_postgresql_says_nothing(site: Site, size: int, seed: int):
+def test_web_refuses_within_seconds_while_postgresql_says_nothing(site: Site, size: int, seed: int):
     """PostgreSQL hangs: 503 meanwhile, no hang; web and workers reconnect by themselves."""
     with scenario(site, "PostgreSQL silent", seed, recovery_seconds=RECOVERY_SECONDS) as running:
         subscription_id = running.subscribe()
@@ -98,8 +98,7 @@ def test_ingest_refuses_within_seconds_while_postgresql_says_nothing(site: Site,
                 site.database_proxy.heal()
             running.heal()
             assert [status, *(call.status for call in calls)] == [503, 503, 503]
-            assert max(call.seconds for call in calls) < REFUSAL_SECONDS
-            assert seconds < ANSWER_SECONDS
+            assert max(seconds, *(call.seconds for call in calls)) < REFUSAL_SECONDS
             running.accept(subscription_id)
 
 
