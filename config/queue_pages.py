@@ -10,13 +10,14 @@ from django.contrib import admin, messages
 from django.contrib.auth.models import User
 from django.core.exceptions import PermissionDenied
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect, QueryDict
-from django.urls import URLPattern, reverse
+from django.urls import NoReverseMatch, URLPattern, reverse
+from django.utils.http import url_has_allowed_host_and_scheme
 from django_rq.urls import get_admin_urlpatterns, get_api_urlpatterns
 from redis.exceptions import RedisError
 
 from deliveries import queue
 from subscriptions import audit
-from subscriptions.visible import visible
+from subscriptions.visible import visible, visible_page
 
 View = Callable[..., HttpResponse]
 
@@ -46,17 +47,30 @@ def _for_superusers(view: View) -> View:
             # The page of figures would show everybody these alone from then on.
             request.GET = QueryDict()
         try:
-            return view(request, *args, **kwargs)
+            return _harmless(request, view(request, *args, **kwargs))
         except RedisError:
             messages.error(request, "Redis does not answer.")
             return HttpResponseRedirect(reverse("admin:index"))
-        except queue.NOT_THERE:
+        except (NoReverseMatch, *queue.NOT_THERE):
             messages.error(request, "There is no such thing in Redis, or no longer.")
             home = reverse("django_rq:home")
             # Unless that is what cannot be shown: anything may be in Redis.
             return HttpResponseRedirect(home if request.path != home else reverse("admin:index"))
 
     return cast(View, with_styles(admin.site.admin_view(inner)))
+
+
+def _harmless(request: HttpRequest, answer: HttpResponse) -> HttpResponse:
+    """Return the answer with its text visible, and no other that leads away than to the first page."""
+    if isinstance(answer, HttpResponseRedirect):
+        # RQ leads to where a form says, or where the browser came from.
+        is_ours = url_has_allowed_host_and_scheme(
+            answer.url, {request.get_host()}, require_https=request.is_secure()
+        )
+        return answer if is_ours else HttpResponseRedirect(reverse("django_rq:home"))
+    if answer.get("Content-Type", "").startswith("text/html"):
+        answer.content = visible_page(answer.content.decode())
+    return answer
 
 
 def _name(request: HttpRequest) -> str:

@@ -204,3 +204,75 @@ def test_the_figures_of_one_name_do_not_spoil_the_page():
     client = client_of("superuser")
     for query in ("?name[]=rq_jobs", "?name[]=rq_workers", ""):
         assert client.get(f"{HOME}metrics{query}").status_code == 200
+
+
+@pytest.fixture
+def treacherous_job(settings):
+    """Have a job, a worker and an exception in Redis whose texts hide, reorder and would run."""
+    text = "\u202e<script>alert(1)</script>\x1b[2Jjavascript:alert(1)\u200b"
+    moment = "2026-11-24T13:00:00.000000Z"
+    job = {
+        "created_at": moment,
+        "enqueued_at": moment,
+        "origin": queue.DELIVERIES,
+        "data": json.dumps([text, None, [text], {text: text}]),
+        "status": "failed",
+        "meta": json.dumps({text: text}),
+        "exc_info": text,
+        "description": text,
+        "worker_name": text,
+    }
+    worker = {
+        "birth": moment,
+        "last_heartbeat": moment,
+        "queues": queue.DELIVERIES,
+        "hostname": text,
+        "state": text,
+    }
+    with redis.Redis.from_url(settings.REDIS_URL) as client:
+        client.hset("rq:job:treacherous", mapping=job)
+        client.hset("rq:worker:treacherous", mapping=worker)
+        client.sadd("rq:workers", "rq:worker:treacherous")
+        client.sadd("rq:workers:deliveries", "rq:worker:treacherous")
+        client.rpush("rq:queue:deliveries", "treacherous")
+        client.zadd("rq:failed:deliveries", {"treacherous": time.time() + 60})
+
+
+@pytest.mark.parametrize(
+    "page",
+    [
+        f"{HOME}queues/0/",
+        f"{HOME}queues/0/failed/",
+        f"{HOME}queues/0/treacherous/",
+        f"{HOME}workers/0/",
+        f"{HOME}workers/0/rq:worker:treacherous/",
+    ],
+)
+def test_what_hides_or_reorders_text_is_visible_on_each_page(treacherous_job, page):
+    answer = client_of("superuser").get(page)
+    assert answer.status_code == 200
+    text = answer.content.decode()
+    assert r"\u202e&lt;script&gt;alert(1)&lt;/script&gt;\u001b[2J" in text
+    assert not {"\u202e", "\x1b", "\u200b"} & set(text)
+    assert "<script>alert" not in text
+    assert 'href="javascript:' not in text
+
+
+def test_a_form_leads_nowhere_else():
+    client = client_of("superuser")
+    for elsewhere in (
+        "https://example.com/",
+        "//example.com/",
+        "http:example.com",
+        "javascript:alert(1)",
+    ):
+        answer = client.post(f"{HOME}queues/actions/0/", {"next_url": elsewhere})
+        assert (answer.status_code, answer["Location"]) == (302, HOME)
+        answer = client.get(f"{HOME}queues/confirm-action/0/", headers={"referer": elsewhere})
+        assert (answer.status_code, answer["Location"]) == (302, HOME)
+    answer = client.post(f"{HOME}queues/actions/0/", {"next_url": f"{HOME}queues/1/"})
+    assert (answer.status_code, answer["Location"]) == (302, f"{HOME}queues/1/")
+    answer = client.get(
+        f"{HOME}queues/confirm-action/0/", headers={"referer": f"http://testserver{HOME}queues/1/"}
+    )
+    assert (answer.status_code, answer["Location"]) == (302, f"http://testserver{HOME}queues/1/")
