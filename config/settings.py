@@ -43,6 +43,9 @@ SECRET_KEYS = env.list("SECRET_KEYS", default=[])
 # What `web` listens on; empty where it is not known. A check compares it with DEBUG.
 HOST = env.str("HOST", "")
 
+# Threads in each process of web, which the Procfile starts. One tenant's calls get at most half of them.
+WEB_THREADS = env.int("WEB_THREADS", 16)
+
 ALLOWED_HOSTS = env.list("ALLOWED_HOSTS", default=["localhost", "127.0.0.1", "[::1]"] if DEBUG else [])
 CSRF_TRUSTED_ORIGINS = env.list("CSRF_TRUSTED_ORIGINS", default=[])
 
@@ -74,6 +77,7 @@ INSTALLED_APPS = [
 MIDDLEWARE = [
     "subscriptions.problems.RequestIdMiddleware",
     "deliveries.readiness.DatabaseDeadlineMiddleware",
+    "subscriptions.tenant_shares.TenantShareMiddleware",
     "subscriptions.api_audit.ApiAuditMiddleware",
     "django.middleware.security.SecurityMiddleware",
     "csp.middleware.CSPMiddleware",
@@ -303,7 +307,10 @@ API_RATE_LIMIT = env.str("API_RATE_LIMIT", "500/second")
 REST_FRAMEWORK = {
     "DEFAULT_AUTHENTICATION_CLASSES": ["subscriptions.authentication.BearerAuthentication"],
     "DEFAULT_PERMISSION_CLASSES": ["subscriptions.authentication.HasScope"],
-    "DEFAULT_THROTTLE_CLASSES": ["subscriptions.rate_limits.ApiKeyRateLimit"],
+    "DEFAULT_THROTTLE_CLASSES": [
+        "subscriptions.rate_limits.ApiKeyRateLimit",
+        "subscriptions.tenant_shares.TenantShare",
+    ],
     "DEFAULT_PARSER_CLASSES": ["subscriptions.parsers.StrictJSONParser"],
     "DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer"],
     "DEFAULT_CONTENT_NEGOTIATION_CLASS": "subscriptions.parsers.JSONOnly",

@@ -32,6 +32,7 @@ MEANINGS = {
     "idempotency_key_reused": (422, "The Idempotency-Key was used with another body."),
     "too_slow": (422, "It took too long and was given up: ask for less."),
     "rate_limited": (429, "Too many calls with this API key, or tests of this subscription."),
+    "too_many_calls": (429, "Too many calls of the tenant are being answered at this moment."),
     "too_many_operations": (429, "Too many of the tenant's operations are under way."),
     "too_many_tests": (429, "Too many test calls are being made at this moment."),
     "internal_error": (500, "A mistake of the service, which is in its logs."),
