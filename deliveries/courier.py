@@ -17,6 +17,7 @@ from pathlib import Path
 import certifi
 from cachetools import TLRUCache
 from django.conf import settings
+from msgspec import structs
 
 from deliveries import tokens
 from deliveries.outcome import ErrorClass, Outcome
@@ -189,7 +190,7 @@ class Courier:
                 del self._tokens[errand.key]
             yield from self._attempt([errand], partial(self._go, errand))
             return
-        yield Finished(call=errand.call, outcome=replace(outcome, response_ms=errand.waited_ms))
+        yield Finished(call=errand.call, outcome=structs.replace(outcome, response_ms=errand.waited_ms))
 
     def _attempt(self, errands: Sequence[_Errand], action: Callable[[], None]) -> Iterator[Finished]:
         """Do what lets these errands go on; if it cannot be done, that stops no other call."""

@@ -24,11 +24,12 @@ import random
 import time
 import uuid
 from collections.abc import Callable
-from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
+import msgspec
 from django.conf import settings
 from django.db import DataError, IntegrityError, connection
+from msgspec.structs import replace
 
 from deliveries import calls, claims, retry, settlements, sql
 from deliveries.courier import open_courier
@@ -65,8 +66,7 @@ DATABASE_SECONDS = 3.0
 AWAY_SECONDS = 0.5
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Sent:
+class Sent(msgspec.Struct, frozen=True, kw_only=True):
     """What the dispatcher remembers of a call in flight; begun at `attempted_at` by the database's clock."""
 
     request: ClaimedRequest

@@ -8,6 +8,8 @@ from datetime import datetime
 from functools import lru_cache
 from typing import Any, Self
 
+import msgspec
+
 from deliveries.tls import Certificates
 from subscriptions import auth, headers, secrets, signing
 from subscriptions.auth import ClientCredentials, MutualTLS
@@ -93,8 +95,7 @@ class Extras:
     certificates: Certificates | None
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class ClaimedRequest:
+class ClaimedRequest(msgspec.Struct, frozen=True, kw_only=True):
     """A request under our lease: what to send, and what settling has to know."""
 
     id: uuid.UUID

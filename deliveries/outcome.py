@@ -1,7 +1,8 @@
 """What one call came to: the vocabulary between sending and deciding. Pure."""
 
-from dataclasses import dataclass
 from enum import StrEnum
+
+import msgspec
 
 
 class ErrorClass(StrEnum):
@@ -37,8 +38,7 @@ HINTS = {
 }
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Outcome:
+class Outcome(msgspec.Struct, frozen=True, kw_only=True):
     """One finished call. Times are in milliseconds; a phase that did not happen is None.
 
     `error` is None exactly when the receiver answered 2xx. `hint` says more than HINTS does,

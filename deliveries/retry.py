@@ -1,9 +1,10 @@
 """When to try again, if at all: a pure decision over one outcome."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from email.utils import parsedate_to_datetime
+
+import msgspec
 
 from deliveries.outcome import Outcome
 
@@ -21,8 +22,7 @@ CONTROL_HEADER = "webhook-delivery"
 DISABLE, ABORT = "disable", "abort-message"
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Decision:
+class Decision(msgspec.Struct, frozen=True, kw_only=True):
     """What becomes of a request after an attempt, and of its subscription.
 
     Delivered, or due again after `delay_seconds`, or else failed. `disable_reason` says

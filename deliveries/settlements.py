@@ -7,9 +7,9 @@ for.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import datetime
 
+import msgspec
 from django.conf import settings
 from django.db import IntegrityError, OperationalError
 
@@ -198,8 +198,7 @@ WHERE s.id = affected.id
 """
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Settlement:
+class Settlement(msgspec.Struct, frozen=True, kw_only=True):
     """An attempt to log, and what it means for its request."""
 
     request: ClaimedRequest

@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import certifi
+import msgspec
 import pycurl
 
 from deliveries.connections import Connections
@@ -59,8 +60,7 @@ _WANTED = {
 }
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Finished:
+class Finished(msgspec.Struct, frozen=True, kw_only=True):
     call: Call
     outcome: Outcome
 
