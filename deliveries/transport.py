@@ -36,8 +36,9 @@ logger = logging.getLogger(__name__)
 # that is given back.
 KEPT_CONNECTIONS = 1_024
 
-# Handles kept for the next calls. A new one costs 16 µs, a kept one some 10 KB.
-SPARE_HANDLES = 256
+# Handles kept for the next calls, as many as a worker has calls in flight unless told: a new
+# one costs 16 µs, a kept one some 10 KB.
+SPARE_HANDLES = 1_024
 
 # Sockets handled in one step: bounds what is finished, and in memory, at once.
 EVENTS_PER_STEP = 256
