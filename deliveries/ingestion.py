@@ -72,7 +72,8 @@ class _GroupCommit:
     and hands on to the next that came in the meantime.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, group_size: int = GROUP_SIZE) -> None:
+        self._group_size = group_size
         self._lock = Lock()
         self._waiting: list[_Row] = []
         self._has_leader = False
@@ -90,7 +91,7 @@ class _GroupCommit:
             raise row.error
 
     def _lead(self) -> None:
-        group = self._take(GROUP_SIZE)
+        group = self._take(self._group_size)
         self._store(group)
         error = group[0].error
         if isinstance(error, sql.AWAY):

@@ -36,7 +36,9 @@ def deliver_due() -> int:
     except Exception:
         # Nothing ends here. Whatever is raised, RQ's time limit included, may have struck anywhere
         # in the loop, which is not to go on from there with the next job.
-        _forget_dispatcher()
+        # The leases see to the calls in flight.
+        _close_dispatcher()
+        connection.close()
         raise
 
 
@@ -107,10 +109,16 @@ def _get_dispatcher() -> Dispatcher:
     return _dispatcher
 
 
-def _forget_dispatcher() -> None:
-    """Give up the calls in flight and the database connection; the leases see to the rest."""
+def begin_afresh() -> None:
+    """Have this process be a worker that has just started: nothing in flight, nothing counted or told."""
+    global _tally, _beaten_at
+    _close_dispatcher()
+    _tally = Tally()
+    _beaten_at = 0.0
+
+
+def _close_dispatcher() -> None:
     global _dispatcher
     if _dispatcher is not None:
         _dispatcher.close()
         _dispatcher = None
-    connection.close()

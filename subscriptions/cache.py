@@ -4,6 +4,8 @@ Least recently used go first; an entry lives for at most `SECONDS`. The process 
 changes a subscription forgets it at once, every other one within that time.
 """
 
+import time
+from collections.abc import Callable
 from threading import Lock
 from typing import Any
 from uuid import UUID
@@ -45,6 +47,8 @@ def forget(subscription_id: UUID) -> None:
         _entries.pop(subscription_id, None)
 
 
-def clear() -> None:
+def clear(*, size: int = SIZE, timer: Callable[[], float] = time.monotonic) -> None:
+    """Begin afresh, with nothing in it and room for `size`; `timer` tells the age of entries."""
+    global _entries
     with _lock:
-        _entries.clear()
+        _entries = TTLCache(maxsize=size, ttl=SECONDS, timer=timer)

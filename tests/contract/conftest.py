@@ -10,16 +10,13 @@ from deliveries.bulk import Operation
 from deliveries.models import Event, Heartbeat, WebhookRequest
 from subscriptions.catalog import EventType
 from subscriptions.etags import etag_of
-from subscriptions.models import ApiKey
-from tests.contract.rows import Rows
+from tests.contract.rows import Rows, new_api_key
 from tests.contract.values import BODIES, VALUES, cursor_at
 
 
 @pytest.fixture
 def api_key(db: None) -> str:
-    """A key with every scope, for all tenants."""
-    _, text = ApiKey.objects.create_key("contract", ("publish", "read", "manage"), tenant=None, valid_for=None)
-    return text
+    return new_api_key()
 
 
 @pytest.fixture

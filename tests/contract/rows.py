@@ -12,8 +12,15 @@ from redis import Redis
 from schemathesis.specs.openapi.checks import ignored_auth
 
 from subscriptions import cache
+from subscriptions.models import ApiKey
 from tests.contract.values import with_values
 from tests.wsgi import kept_connections
+
+
+def new_api_key() -> str:
+    """Make a key with every scope, for all tenants."""
+    _, text = ApiKey.objects.create_key("contract", ("publish", "read", "manage"), tenant=None, valid_for=None)
+    return text
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,8 +10,10 @@ from typing import Any, ClassVar
 from uuid import UUID
 
 import pytest
+from django.conf import settings
 from django.db import transaction
-from hypothesis import HealthCheck, Phase, settings
+from hypothesis import HealthCheck, Phase
+from hypothesis import settings as hypothesis_settings
 from hypothesis.stateful import initialize
 from redis import Redis
 from schemathesis import Case, Response
@@ -19,6 +21,7 @@ from schemathesis.generation.stateful.state_machine import StepInput, StepOutput
 
 from subscriptions import cache
 from tests.contract.document import MANY, load
+from tests.contract.rows import new_api_key
 from tests.contract.values import BODIES, VALUES, cursor_at, with_values
 from tests.wsgi import kept_connections
 
@@ -34,7 +37,7 @@ NOBODY = {"target_url": "http://127.0.0.1:65535/", "token_url": "http://127.0.0.
 OF_ANY = {"If-Match": "*", "cursor": cursor_at(UUID(int=7 << 76))}
 MEANT = VALUES | NOBODY | OF_ANY
 
-quietly = settings(
+quietly = hypothesis_settings(
     max_examples=SEQUENCES,
     stateful_step_count=STEPS,
     derandomize=MANY is None,
@@ -57,18 +60,18 @@ MACHINE = document.as_state_machine()
 
 
 class Sequence(MACHINE):  # type: ignore[valid-type, misc]
-    """One sequence of calls, in a transaction of its own that is undone."""
+    """One sequence of calls with an API key of its own, in a transaction that is undone."""
 
-    api_key: str
-    redis: Redis
     # The operations that accepted a call, of all sequences.
     accepted: ClassVar[set[str]] = set()
 
     def setup(self) -> None:
         cache.clear()
-        self.redis.flushdb()  # where calls are counted, for limits
+        with Redis.from_url(settings.REDIS_URL) as redis:
+            redis.flushdb()  # where calls are counted, for limits
         self._undo = ExitStack()
         self._undo.enter_context(undone())
+        self.api_key = new_api_key()
 
     def teardown(self) -> None:
         self._undo.close()
@@ -103,11 +106,7 @@ class Sequence(MACHINE):  # type: ignore[valid-type, misc]
 
 
 @pytest.mark.timeout(0 if MANY else 240)
-def test_what_one_call_answers_is_true_for_those_that_follow(
-    api_key: str, redis: Redis, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(Sequence, "api_key", api_key, raising=False)
-    monkeypatch.setattr(Sequence, "redis", redis, raising=False)
+def test_what_one_call_answers_is_true_for_those_that_follow(db: None) -> None:
     Sequence.run(settings=quietly)
     # Else no id led anywhere.
     assert len({operation for operation in Sequence.accepted if "{" in operation}) >= 5

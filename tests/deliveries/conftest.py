@@ -11,6 +11,7 @@ from django.http import HttpResponse
 from django.test import Client
 from rest_framework.test import APIClient
 
+from deliveries import tasks
 from deliveries.models import DeliveryAttempt, WebhookRequest
 from deliveries.transport import Transport
 from tests import wsgi
@@ -72,6 +73,14 @@ def publish(client_with_key: APIClient) -> Callable[..., HttpResponse]:
         )
 
     return post
+
+
+@pytest.fixture
+def fresh_worker() -> Iterator[None]:
+    """Have this process be a worker that has just started, and leave nothing of it behind."""
+    tasks.begin_afresh()
+    yield
+    tasks.begin_afresh()
 
 
 @pytest.fixture

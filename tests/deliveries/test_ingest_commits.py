@@ -76,9 +76,8 @@ def test_it_answers_503_while_the_database_is_away_and_then_202(
 def test_while_the_database_is_away_those_that_wait_for_a_commit_are_told_with_it(make_subscription, monkeypatch):
     subscription = make_subscription()
     first, second = (ingestion._Row(new_id(), subscription.id, "invoice.paid", b"{}", None) for _ in range(2))
-    group_commit = ingestion._GroupCommit()
+    group_commit = ingestion._GroupCommit(group_size=1)  # the second is not of the first one's group
     group_commit._waiting = [first]
-    monkeypatch.setattr(ingestion, "GROUP_SIZE", 1)  # the second is not of the first one's group
     connection.close()
     with monkeypatch.context() as patch:
         patch.setitem(connection.settings_dict, "HOST", "/nowhere")

@@ -63,19 +63,16 @@ def scrape(get):
 
 
 @pytest.fixture
-def work(monkeypatch):
+def work(fresh_worker, monkeypatch):
     """Deliver what is due, as a worker that has just started does, and tell with a heartbeat what came of it."""
-    monkeypatch.setattr(tasks, "_tally", Tally())
-    monkeypatch.setattr(tasks, "_dispatcher", None)
+    monkeypatch.setattr(tasks, "BEAT_SECONDS", 0.0)
     monkeypatch.setattr(tasks, "BEAT_DEADLINE_SECONDS", 30)
 
     def work():
         tasks.deliver_due()
-        monkeypatch.setattr(tasks, "_beaten_at", -tasks.BEAT_SECONDS)
         tasks.deliver_due()
 
-    yield work
-    tasks._dispatcher.close()
+    return work
 
 
 def attempts(**counts):

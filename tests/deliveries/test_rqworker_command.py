@@ -3,14 +3,9 @@
 import pytest
 from django.core.management import CommandError, call_command
 
-from deliveries import queue, tasks
+from deliveries import queue
 
-
-@pytest.fixture(autouse=True)
-def _fresh_dispatcher():
-    """The dispatcher of this process belongs to a worker; leave none behind."""
-    yield
-    tasks._forget_dispatcher()
+pytestmark = pytest.mark.usefixtures("fresh_worker")
 
 
 @pytest.mark.django_db

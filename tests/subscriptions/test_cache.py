@@ -3,7 +3,6 @@
 import uuid
 
 import pytest
-from cachetools import TTLCache
 from django.db import transaction
 
 from subscriptions import cache
@@ -23,10 +22,10 @@ class Clock:
 
 
 @pytest.fixture
-def clock(monkeypatch):
-    """Give the cache a clock of its own."""
+def clock():
+    """Give the cache a clock of its own, until it is cleared again."""
     clock = Clock()
-    monkeypatch.setattr(cache, "_entries", TTLCache(maxsize=cache.SIZE, ttl=cache.SECONDS, timer=clock))
+    cache.clear(timer=clock)
     return clock
 
 
@@ -98,8 +97,8 @@ def test_it_never_remembers_that_there_is_none(clock, db):
     assert Subscription.objects.cached(missing) == subscription
 
 
-def test_it_drops_the_least_recently_added_when_it_is_full(monkeypatch):
-    monkeypatch.setattr(cache, "_entries", TTLCache(maxsize=2, ttl=cache.SECONDS))
+def test_it_drops_the_least_recently_added_when_it_is_full():
+    cache.clear(size=2)
     ids = [uuid.UUID(int=number) for number in range(3)]
     for one in ids:
         cache.put(one, str(one), generation=cache.generation())
