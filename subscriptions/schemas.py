@@ -14,7 +14,7 @@ import jsonschema_rs
 
 from subscriptions import schema_costs
 from subscriptions.filters import pointer_of
-from subscriptions.schema_costs import MAX_COMPARISONS, MAX_SEARCH_WORK, MAX_WORK, Looks
+from subscriptions.schema_costs import MAX_COMPARISONS, MAX_SEARCH_WORK, MAX_WORK, CostlySchema, Looks
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
 
@@ -30,6 +30,8 @@ MAX_SEARCHED_BYTES = 16_384
 _PATTERNS = jsonschema_rs.RegexOptions(size_limit=1_000_000, dfa_size_limit=1_000_000)
 _LOOKS_OF_SMALLER_PATTERNS = {10_000: 10, 100_000: 100}
 _LOOKS_OF_PATTERN = 1_000
+# Of all patterns together: the largest take 3 to 20 ms to compile, in which no other thread runs.
+MAX_LOOKS_OF_PATTERNS = 200_000
 
 ARITHMETIC_WORDS = tuple(f'"{word}"' for word in (*schema_costs.ARITHMETIC, "enum", "const", "uniqueItems"))
 
@@ -108,7 +110,7 @@ def compile_schema(value: Any) -> Schema:
     if value.get("$schema", DIALECT) != DIALECT:
         raise InvalidSchema("/$schema", f"Only JSON Schema 2020-12 is understood: {DIALECT}.")
     try:
-        looks = schema_costs.count_looks(value, looks_of_pattern=_looks_of_pattern)
+        looks = schema_costs.count_looks(value, looks_of_pattern=_PatternLooks())
         ways = schema_costs.count_looks(value, looks_of_pattern=lambda pattern: 1)
         comparisons = schema_costs.count_comparisons(value) if _mentions(value, ARITHMETIC_WORDS) else None
         validator = jsonschema_rs.Draft202012Validator(
@@ -126,6 +128,20 @@ def compile_schema(value: Any) -> Schema:
         comparisons=comparisons,
         has_fractions=_has_fractions(value),
     )
+
+
+class _PatternLooks:
+    """Tells how many looks each pattern of one schema takes; raises CostlySchema if all of them take too many."""
+
+    def __init__(self) -> None:
+        self._left = MAX_LOOKS_OF_PATTERNS
+
+    def __call__(self, pattern: str) -> int:
+        looks = _looks_of_pattern(pattern)
+        self._left -= looks
+        if self._left < 0:
+            raise CostlySchema("The patterns of the schema are too many, or too large.")
+        return looks
 
 
 @lru_cache(maxsize=1_000)

@@ -266,6 +266,22 @@ def test_ordinary_patterns_are_looked_for_in_large_payloads(pattern):
     assert compiled.findings({"c": "x" * 1_000_000}, size=1_000_000) == []
 
 
+def properties(number: int, pattern: str) -> dict:
+    return {"properties": {str(each): {"pattern": f"^{each}{pattern}$"} for each in range(number)}}
+
+
+def test_very_many_large_patterns_are_not_compiled():
+    started_at = time.process_time()
+    with pytest.raises(InvalidSchema, match="The patterns of the schema are too many, or too large"):
+        schemas.compile_schema(properties(4_000, r"[\p{L}\p{N}]{1,18}"))
+    assert time.process_time() - started_at < 5
+
+
+@pytest.mark.parametrize(("number", "pattern"), [(100, ".{1,255}"), (1_000, "[A-Z]{2}[0-9]{1,20}")])
+def test_ordinary_patterns_may_be_many(number, pattern):
+    assert schemas.compile_schema(properties(number, pattern)).findings({"1": "2"}, size=10)
+
+
 def ring(length: int) -> dict:
     """Return a schema whose definitions lead to each other in turn, a step deeper each time."""
     steps = {str(step): {"items": {"$ref": f"#/$defs/{(step + 1) % length}"}} for step in range(length)}
