@@ -34,9 +34,10 @@ class _RestartingProcess(Process):  # type: ignore[misc]
         signal.signal(signal.SIGHUP, signal.SIG_IGN)
         lifetimes.end_with_parent(signal.SIGKILL)
         self._child_ctor = functools.partial(Popen, preexec_fn=_begin_afresh)
-        while not _stopping.is_set():
+        # Once in any case: whoever is to be ended has to have told its process id.
+        super().run(events, ignore_signals)
+        while not _stopping.wait(RESTART_SECONDS):
             super().run(events, ignore_signals)
-            _stopping.wait(RESTART_SECONDS)
         super()._send_message({"returncode": 0}, type="stop")
 
     def _send_message(self, data: Any, type: str = "line") -> None:
@@ -73,8 +74,14 @@ class _Supervisor(honcho.manager.Manager):  # type: ignore[misc]
         self._process_ctor = _RestartingProcess
 
     def terminate(self) -> None:
+        """End all of them; before all are started, honcho does not know whom, and the loop calls again then."""
         _stopping.set()
-        super().terminate()
+        if self._all_started():
+            super().terminate()
+
+    def _any_stopped(self) -> bool:
+        """Return whether the loop is to end everything, and to kill what has not ended in time."""
+        return _stopping.is_set() or bool(super()._any_stopped())
 
 
 def _hang_up(number: int, frame: Any) -> None:

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -28,19 +29,27 @@ PROGRAM = (
 
 @pytest.fixture
 def supervisor(tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
-    """Run PROCFILE in a session of its own, as in a terminal."""
     (tmp_path / "Procfile").write_text(PROCFILE)
+    with running(tmp_path / "Procfile") as process:
+        yield process
+
+
+@contextmanager
+def running(procfile: Path) -> Iterator[subprocess.Popen[str]]:
+    """Run a Procfile in a session of its own, as in a terminal."""
     with subprocess.Popen(
-        [sys.executable, "-c", PROGRAM, str(tmp_path / "Procfile")],
+        [sys.executable, "-c", PROGRAM, str(procfile)],
         cwd=BASE_DIR,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
         start_new_session=True,
     ) as process:
-        yield process
-        if process.poll() is None:
-            os.killpg(process.pid, signal.SIGKILL)
+        try:
+            yield process
+        finally:
+            if process.poll() is None:
+                os.killpg(process.pid, signal.SIGKILL)
 
 
 @pytest.fixture
@@ -69,6 +78,20 @@ def test_a_signal_ends_all_of_it(supervisor, wait_for_start, number):
     os.killpg(supervisor.pid, number)
     supervisor.communicate(timeout=WAIT_SECONDS)
     wait_for_end(pid)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP], ids=lambda number: number.name)
+def test_a_signal_in_the_midst_of_the_start_ends_all_of_it(tmp_path, number):
+    names = [f"sleeper{index}" for index in range(8)]
+    (tmp_path / "Procfile").write_text("".join(f"{name}: sleep 600\n" for name in names))
+    with running(tmp_path / "Procfile") as supervisor:
+        assert supervisor.stdout is not None
+        first = supervisor.stdout.readline()
+        os.killpg(supervisor.pid, number)
+        output, _ = supervisor.communicate(timeout=WAIT_SECONDS)
+    assert "Traceback" not in output
+    for pid in re.findall(r"started \(pid=(\d+)\)", first + output):
+        wait_for_end(int(pid))
 
 
 def test_what_is_said_of_a_signal_in_the_midst_of_a_write_is_no_hindrance():
