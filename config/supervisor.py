@@ -1,11 +1,11 @@
 """Run the Procfile's processes under honcho, and start again any that ends by itself."""
 
 import contextlib
-import functools
 import multiprocessing
 import os
 import signal
 import sys
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +33,7 @@ class _RestartingProcess(Process):  # type: ignore[misc]
         # A terminal that is closed tells everybody; who is told here is the supervisor.
         signal.signal(signal.SIGHUP, signal.SIG_IGN)
         lifetimes.end_with_parent(signal.SIGKILL)
-        self._child_ctor = functools.partial(Popen, preexec_fn=_begin_afresh)
+        self._child_ctor = _start
         # Once in any case: whoever is to be ended has to have told its process id.
         super().run(events, ignore_signals)
         while not _stopping.wait(RESTART_SECONDS):
@@ -57,6 +57,19 @@ class UnshakenPrinter(Printer):  # type: ignore[misc]
     def write(self, message: Message) -> None:
         with contextlib.suppress(OSError, RuntimeError):
             super().write(message)
+
+
+def _start(command: str, **options: Any) -> Popen:
+    child = Popen(command, preexec_fn=_begin_afresh, **options)
+    threading.Thread(target=_end_what_it_left, args=[child], daemon=True).start()
+    return child
+
+
+def _end_what_it_left(child: Popen) -> None:
+    """End what a process has started, once it is gone itself: the workers of a web server go on without it."""
+    child.wait()
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(child.pid, signal.SIGTERM)
 
 
 def _begin_afresh() -> None:

@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -55,15 +56,16 @@ def running(procfile: Path) -> Iterator[subprocess.Popen[str]]:
 @pytest.fixture
 def wait_for_start(supervisor: subprocess.Popen[str]) -> Callable[[], int]:
     """Read on until the sleeper is started, and return the process id that is told."""
+    return partial(read_id, supervisor, "started")
 
-    def wait() -> int:
-        assert supervisor.stdout is not None
-        for line in supervisor.stdout:
-            if started := re.search(r"sleeper\.1 started \(pid=(\d+)\)", line):
-                return int(started[1])
-        raise AssertionError("it ended")
 
-    return wait
+def read_id(supervisor: subprocess.Popen[str], word: str) -> int:
+    """Read on until a process id is told with this word, and return it."""
+    assert supervisor.stdout is not None
+    for line in supervisor.stdout:
+        if found := re.search(rf"\b{word} (?:\(pid=)?(\d+)", line):
+            return int(found[1])
+    raise AssertionError("it ended")
 
 
 def test_the_process_that_is_told_about_is_the_one_that_does_the_work(wait_for_start):
@@ -119,6 +121,19 @@ def test_a_process_is_started_again_and_can_then_be_ended(supervisor, wait_for_s
     supervisor.send_signal(signal.SIGTERM)
     supervisor.communicate(timeout=WAIT_SECONDS)
     wait_for_end(second)
+
+
+def test_a_process_that_is_killed_takes_along_what_it_started(tmp_path):
+    (tmp_path / "Procfile").write_text("server: sh -c 'sleep 600 & echo worker $!; exec sleep 600'\n")
+    with running(tmp_path / "Procfile") as supervisor:
+        server, worker = read_id(supervisor, "started"), read_id(supervisor, "worker")
+        os.kill(server, signal.SIGKILL)
+        wait_for_end(worker)
+        assert read_id(supervisor, "started") != server
+        worker = read_id(supervisor, "worker")
+        supervisor.send_signal(signal.SIGTERM)
+        supervisor.communicate(timeout=WAIT_SECONDS)
+        wait_for_end(worker)
 
 
 def test_output_that_nobody_reads_is_no_hindrance(supervisor, wait_for_start):
