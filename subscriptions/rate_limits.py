@@ -56,9 +56,10 @@ def count(name: str, limit: RateLimitItem, *, whose: str) -> None:
         # This call finds out whether Redis is back; the others do not wait for it.
         _away_until[url] = time.monotonic() + REDIS_AWAY_SECONDS
     try:
-        if not _limiter(url).hit(limit, name):
-            raise _too_many(limit, _limiter(url).get_window_stats(limit, name).reset_time, whose)
+        is_within = _limiter(url).hit(limit, name)
         _away_until.pop(url, None)
+        if not is_within:
+            raise _too_many(limit, _limiter(url).get_window_stats(limit, name).reset_time, whose)
     except redis.RedisError as error:
         _away_until[url] = time.monotonic() + REDIS_AWAY_SECONDS
         logger.warning("calls are not limited: Redis is away", extra={"reason": str(error)})

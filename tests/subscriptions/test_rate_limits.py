@@ -113,3 +113,21 @@ def test_it_counts_again_when_redis_is_back(make_client, settings, monkeypatch, 
     finally:
         server.stop()
     assert settings.REDIS_URL not in rate_limits._away_until
+
+
+def test_it_counts_again_when_the_first_call_after_that_is_one_too_many(
+    make_client, settings, monkeypatch, open_folder
+):
+    monkeypatch.setattr(rate_limits, "REDIS_AWAY_SECONDS", 0.0)
+    settings.REDIS_URL = patient(embedded.redis_url(open_folder))
+    client = make_client()
+    server = embedded.start_redis(open_folder)
+    assert statuses(client, 3) == [200, 200, 200]
+    server.stop()
+    assert statuses(client, 1) == [200]
+    server = embedded.start_redis(open_folder)
+    try:
+        assert statuses(client, 1) == [429]
+    finally:
+        server.stop()
+    assert settings.REDIS_URL not in rate_limits._away_until
