@@ -221,7 +221,7 @@ def _takers(kinds: set[tuple[str, str]]) -> dict[tuple[str, str], list[tuple[uui
     numbered = list(kinds)
     parameters = {
         "tenants": [tenant for tenant, _ in numbered],
-        "patterns": [_array(event_types.patterns_of(event_type)) for _, event_type in numbered],
+        "patterns": [_array(event_types.patterns_taking(event_type)) for _, event_type in numbered],
     }
     takers = defaultdict(list)
     for number, subscription_id, conditions in sql.run(MATCH, parameters):

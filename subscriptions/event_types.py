@@ -45,10 +45,3 @@ def _matches(pattern: str, event_type: str) -> bool:
     if pattern.endswith(".*"):
         return event_type.startswith(pattern[:-1])
     return pattern == event_type
-
-
-def patterns_of(event_type: str) -> list[str]:
-    """Return every pattern that takes `event_type`: itself, its wildcards and `*`."""
-    segments = event_type.split(".")
-    prefixes = (".".join(segments[:length]) for length in range(1, len(segments)))
-    return ["*", *(f"{prefix}.*" for prefix in prefixes), event_type]
