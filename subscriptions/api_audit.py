@@ -84,8 +84,7 @@ def _manages(request: HttpRequest) -> bool:
     view = None if match is None else getattr(match.func, "cls", None)
     if view is None or HasScope not in view.permission_classes:
         return False
-    scopes = getattr(view, "scopes", HasScope.default_scopes)
-    return bool(scopes.get(request.method or "", ApiKey.Scope.MANAGE) == ApiKey.Scope.MANAGE)
+    return HasScope.scope_of(view, request.method or "") == ApiKey.Scope.MANAGE
 
 
 def _record_call(request: HttpRequest, response: Any) -> None:
