@@ -42,7 +42,7 @@ def _for_superusers(view: View) -> View:
             raise PermissionDenied
         if request.method == "POST":
             # The queue holds nothing but wake-ups: what is done here is told, and loses nothing.
-            audit.record(audit.user_actor(request, user), "change_queue", kind="queue", object_id=_name(request))
+            audit.record(audit.user_actor(request, user), "change queue", kind="queue", object_id=_name(request))
         if "name[]" in request.GET:
             # The page of figures would show everybody these alone from then on.
             request.GET = QueryDict()

@@ -86,7 +86,7 @@ def test_what_a_superuser_does_to_a_queue_is_in_the_audit_log():
     entry = AuditEntry.objects.values("actor", "action", "object_kind", "object_id").latest("id")
     assert entry == {
         "actor": "the superuser",
-        "action": "change_queue",
+        "action": "change queue",
         "object_kind": "queue",
         "object_id": "queues/0/empty/",
     }
