@@ -2,13 +2,14 @@
 
 import re
 import uuid
+from collections.abc import Sequence
 from typing import TypeVar
 
 import msgspec
 
 from subscriptions import event_types
 from subscriptions.filters import pointer_of
-from subscriptions.problems import Problem
+from subscriptions.problems import MAX_ERRORS, Problem
 
 MAX_BATCH = 1_000
 MAX_TENANT_LENGTH = 255
@@ -65,19 +66,33 @@ def read_ingest(body: bytes) -> IngestEnvelope:
     return envelope
 
 
-def read_event(body: bytes) -> EventEnvelope:
-    """Return the event of a publish call; raise Problem (400) for anything else."""
-    return _read_event(body, "")
+def read_event(body: bytes, tenant: str | None) -> EventEnvelope:
+    """Return the event of a publish call; raise Problem (400) for anything else.
+
+    It has to be for `tenant`, unless that is None.
+    """
+    return _read_event(body, "", tenant)
 
 
-def read_batch(body: bytes) -> list[EventEnvelope]:
-    """Return the events of a batch in their order; raise Problem (400) for anything else."""
+def read_batch(body: bytes, tenant: str | None) -> list[EventEnvelope]:
+    """Return the events of a batch in their order; raise Problem (400), which tells of all that are none.
+
+    Each has to be for `tenant`, unless that is None.
+    """
     batch = _decode(body, BatchEnvelope, "")
     if not 1 <= len(batch.events) <= MAX_BATCH:
         raise invalid("/events", "invalid_length", f"A batch has 1 to {MAX_BATCH} events.")
     if body.count(b'"') != 2 + sum(bytes(event).count(b'"') for event in batch.events):
         raise _duplicate("events")
-    return [_read_event(bytes(event), f"/events/{index}") for index, event in enumerate(batch.events)]
+    events, refusals = [], []
+    for index, event in enumerate(batch.events):
+        try:
+            events.append(_read_event(bytes(event), f"/events/{index}", tenant))
+        except Problem as refused:
+            refusals.append(refused)
+    if refusals:
+        raise _refused_together(refusals)
+    return events
 
 
 def read_trial(body: bytes) -> TrialEnvelope:
@@ -120,11 +135,13 @@ def check_payload(payload: bytes) -> None:
     _decode(payload, msgspec.Raw, "/body")
 
 
-def _read_event(body: bytes, pointer: str) -> EventEnvelope:
+def _read_event(body: bytes, pointer: str, tenant: str | None) -> EventEnvelope:
     envelope = _decode(body, EventEnvelope, pointer)
     check_event_type(envelope.event_type, pointer)
     if not isinstance(envelope.tenant, msgspec.UnsetType):
         check_tenant(envelope.tenant, pointer)
+        if tenant not in (None, envelope.tenant):
+            raise invalid(f"{pointer}/tenant", "wrong_tenant", "This API key is bound to another tenant.")
     if _has_duplicates(body):
         raise _duplicate("event_type, body and tenant", pointer)
     return envelope
@@ -143,9 +160,9 @@ def _decode(body: bytes, shape: type[Shape], pointer: str) -> Shape:
     except msgspec.ValidationError as error:
         raise _misfit(str(error), pointer) from None
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise Problem(status=400, code="parse_error", detail=f"The body is not valid JSON: {error}.") from None
+        raise _refused("parse_error", f"The body is not valid JSON: {error}.", pointer) from None
     except RecursionError:
-        raise Problem(status=400, code="parse_error", detail="The body is nested too deeply.") from None
+        raise _refused("parse_error", "The body is nested too deeply.", pointer) from None
 
 
 def _misfit(message: str, pointer: str) -> Problem:
@@ -159,5 +176,22 @@ def _misfit(message: str, pointer: str) -> Problem:
 
 
 def _duplicate(names: str, pointer: str = "") -> Problem:
-    where = f" of {pointer}" if pointer else ""
-    return Problem(status=400, code="duplicate_member", detail=f"Give each of {names}{where} once.")
+    return _refused("duplicate_member", f"Give each of {names} once.", pointer)
+
+
+def _refused(code: str, detail: str, pointer: str) -> Problem:
+    """Return the refusal of a whole body, or of the part of it that `pointer` names."""
+    errors = [{"pointer": pointer, "code": code, "detail": detail}] if pointer else []
+    return Problem(status=400, code=code, detail=detail, errors=errors)
+
+
+def _refused_together(refusals: Sequence[Problem]) -> Problem:
+    """Return one refusal for all of these, with the first of their errors."""
+    codes = {refused.code for refused in refusals}
+    details = {refused.detail for refused in refusals}
+    return Problem(
+        status=400,
+        code=codes.pop() if len(codes) == 1 else "invalid",
+        detail=details.pop() if len(details) == 1 else "The request is not valid; see errors.",
+        errors=[error for refused in refusals for error in refused.errors][:MAX_ERRORS],
+    )

@@ -155,8 +155,10 @@ class EventBatchView(APIView):
     def post(self, request: Request) -> HttpResponse:
         """Publish up to 1,000 events, all or none of them.
 
-        They are answered in their order. If one is refused, none is stored; the pointers of the
-        errors name it: `/events/7/event_type`. The whole body may have MAX_BODY_BYTES.
+        They are answered in their order. If one is refused, none is stored. The errors tell of all
+        that are refused, the first 100 of them, and the pointers name each: `/events/7/event_type`.
+        What is no event is told first (400), and which payloads do not fit their schemas once all
+        are events (422). The whole body may have MAX_BODY_BYTES.
         """
         return _publish(request, is_batch=True)
 
@@ -193,7 +195,8 @@ class EventPreviewView(APIView):
 
         Nothing is stored and nothing is sent.
         """
-        [event] = _checked(_events([envelopes.read_event(parsers.raw_body(request))], tenant_of(request)))
+        tenant = tenant_of(request)
+        [event] = _checked(_events([envelopes.read_event(parsers.raw_body(request), tenant)], tenant))
         return Response(PreviewSerializer({"subscriptions": previews.forecasts(event)}).data)
 
 
@@ -226,9 +229,9 @@ class EventView(APIView):
 def _publish(request: Request, *, is_batch: bool) -> HttpResponse:
     body = parsers.raw_body(request)
     tenant = tenant_of(request)
-    read = envelopes.read_batch(body) if is_batch else [envelopes.read_event(body)]
+    read = envelopes.read_batch(body, tenant) if is_batch else [envelopes.read_event(body, tenant)]
     key = idempotency.Key.of_publish(request.headers, tenant, body)
-    events = _events(read, tenant, is_batch=is_batch)
+    events = _events(read, tenant)
     # Before the payloads are checked: the schema may have changed since the first call.
     answer = publishing.replayed(key)
     if answer is None:
@@ -237,15 +240,15 @@ def _publish(request: Request, *, is_batch: bool) -> HttpResponse:
     return HttpResponse(answer.body, status=202, content_type="application/json", headers=headers)
 
 
-def _events(read: Sequence[EventEnvelope], tenant: str | None, *, is_batch: bool = False) -> list[NewEvent]:
-    """Return the events that were read, each for the tenant that the caller may publish for."""
+def _events(read: Sequence[EventEnvelope], tenant: str | None) -> list[NewEvent]:
+    """Return the events that were read, each for the tenant that it names, or that the caller is."""
     return [
         NewEvent(
             event_type=envelope.event_type,
             payload=bytes(envelope.body),
-            tenant=_tenant_for(envelope, tenant, _pointer(index, is_batch=is_batch)),
+            tenant=(tenant or "") if isinstance(envelope.tenant, msgspec.UnsetType) else envelope.tenant,
         )
-        for index, envelope in enumerate(read)
+        for envelope in read
     ]
 
 
@@ -253,7 +256,7 @@ def _checked(events: Sequence[NewEvent], *, is_batch: bool = False) -> list[NewE
     """Return the events with what their schemas find; raise PayloadRefused with the errors of all of them."""
     checked, errors = [], []
     for index, event in enumerate(events):
-        pointer = _pointer(index, is_batch=is_batch) + "/body"
+        pointer = f"/events/{index}/body" if is_batch else "/body"
         try:
             found = payload_checks.findings_of(event.event_type, event.payload, pointer=pointer)
         except PayloadRefused as refused:
@@ -263,15 +266,3 @@ def _checked(events: Sequence[NewEvent], *, is_batch: bool = False) -> list[NewE
     if errors:
         raise PayloadRefused(errors)
     return checked
-
-
-def _pointer(index: int, *, is_batch: bool) -> str:
-    return f"/events/{index}" if is_batch else ""
-
-
-def _tenant_for(envelope: EventEnvelope, bound: str | None, pointer: str) -> str:
-    if isinstance(envelope.tenant, msgspec.UnsetType):
-        return bound or ""
-    if bound is not None and envelope.tenant != bound:
-        raise envelopes.invalid(f"{pointer}/tenant", "wrong_tenant", "This API key is bound to another tenant.")
-    return envelope.tenant

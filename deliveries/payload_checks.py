@@ -4,12 +4,9 @@ from collections.abc import Sequence
 
 from deliveries import sql
 from subscriptions import catalog, filters, schema_cache
-from subscriptions.problems import Problem
+from subscriptions.problems import MAX_ERRORS, Problem
 from subscriptions.schema_cache import CheckedType
 from subscriptions.schemas import Finding
-
-# Findings of all the events of a batch that are told.
-MAX_ERRORS = 100
 
 
 class PayloadRefused(Problem):

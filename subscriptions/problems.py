@@ -25,6 +25,9 @@ logger = logging.getLogger(__name__)
 CONTENT_TYPE = "application/problem+json"
 RETRY_AFTER_SECONDS = 2
 
+# Errors that are told of all the events of a batch together.
+MAX_ERRORS = 100
+
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
 _current_request_id: ContextVar[str] = ContextVar("request_id", default="")
 

@@ -3,7 +3,7 @@
 import pytest
 
 from deliveries.models import Event
-from tests.expected import EVENT_TYPE_RULE, invalid
+from tests.expected import EVENT_TYPE_RULE, invalid, problem
 
 pytestmark = pytest.mark.django_db
 
@@ -50,6 +50,50 @@ def test_it_refuses_what_is_ambiguous_or_no_json(publish, body, code):
         answer = publish(sent, path)
         assert (answer.status_code, answer.json()["code"]) == (400, code)
     assert not Event.objects.exists()
+
+
+GOOD = b'{"event_type": "a", "body": 1}'
+TWICE = b'{"event_type": "a", "body": 1, "body": 2}'
+GIVE_ONCE = "Give each of event_type, body and tenant once."
+
+
+def batch(*events):
+    return b'{"events": [' + b", ".join(events) + b"]}"
+
+
+def test_a_batch_is_refused_with_a_pointer_to_every_event_that_is_none(publish, make_client):
+    sent = batch(
+        GOOD,
+        b'{"event_type": "a b", "body": 1}',
+        b"5",
+        TWICE,
+        b'{"event_type": "a", "body": 1, "tenant": "other"}',
+        b'{"event_type": "a", "body": 1, "type": 2}',
+        GOOD,
+    )
+    answer = publish(sent, "/batch", client=make_client("publish", tenant="acme"))
+    assert (answer.status_code, answer.json()) == (
+        400,
+        invalid(
+            ("/events/1/event_type", "invalid_event_type", EVENT_TYPE_RULE),
+            ("/events/2", "invalid", "Expected `object`, got `int`"),
+            ("/events/3", "duplicate_member", GIVE_ONCE),
+            ("/events/4/tenant", "wrong_tenant", "This API key is bound to another tenant."),
+            ("/events/5/type", "unknown", "This field is not known."),
+        ),
+    )
+    assert not Event.objects.exists()
+
+
+def test_a_batch_in_which_all_mistakes_are_of_one_kind_has_its_code(publish):
+    answer = publish(batch(GOOD, TWICE, TWICE), "/batch")
+    errors = [{"pointer": f"/events/{index}", "code": "duplicate_member", "detail": GIVE_ONCE} for index in (1, 2)]
+    assert (answer.status_code, answer.json()) == (400, problem(400, "duplicate_member", GIVE_ONCE, *errors))
+
+
+def test_so_many_events_of_a_batch_that_are_none_are_told(publish):
+    errors = publish(batch(GOOD, *[b"{}"] * 200), "/batch").json()["errors"]
+    assert [error["pointer"] for error in errors] == [f"/events/{index}/event_type" for index in range(1, 101)]
 
 
 def test_a_quote_in_a_tenants_name_is_no_duplicate(publish):
