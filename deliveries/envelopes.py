@@ -9,6 +9,7 @@ import msgspec
 
 from subscriptions import event_types
 from subscriptions.filters import pointer_of
+from subscriptions.parsers import no_json
 from subscriptions.problems import MAX_ERRORS, Problem
 
 MAX_BATCH = 1_000
@@ -160,7 +161,7 @@ def _decode(body: bytes, shape: type[Shape], pointer: str) -> Shape:
     except msgspec.ValidationError as error:
         raise _misfit(str(error), pointer) from None
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise _refused("parse_error", f"The body is not valid JSON: {error}.", pointer) from None
+        raise _refused("parse_error", no_json(body, error), pointer) from None
     except RecursionError:
         raise _refused("parse_error", "The body is nested too deeply.", pointer) from None
 

@@ -1,6 +1,7 @@
 """The strict JSON parser of the REST API."""
 
 import json
+import re
 from collections.abc import Mapping
 from typing import IO, Any
 
@@ -16,6 +17,15 @@ from subscriptions.problems import Problem
 
 # More digits than these are no length of anything.
 MAX_LENGTH_DIGITS = 18
+
+# Escapes in JSON: whole surrogate pairs, halves of them, and all others.
+_ESCAPES = re.compile(
+    rb"\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}"
+    rb"|(?P<half>\\u[dD][89a-fA-F][0-9a-fA-F]{2})|\\.",
+    re.DOTALL,
+)
+# What msgspec says of a half, depending on what comes after it.
+_OF_HALF_A_PAIR = ("truncated", "surrogate pair", "end of hex escape")
 
 
 class StrictJSONParser(BaseParser):
@@ -105,10 +115,22 @@ def parse_json(body: bytes) -> Any:
         # Once more, for the names: msgspec takes the last of two, other parsers the first.
         json.loads(body, object_pairs_hook=_refuse_duplicates, parse_int=str, parse_float=str)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise ParseError(f"The body is not valid JSON: {error}.") from None
+        raise ParseError(no_json(body, error)) from None
     except RecursionError:
         raise ParseError("The body is nested too deeply.") from None
     return value
+
+
+def no_json(body: bytes, error: Exception) -> str:
+    """Return in a sentence why msgspec does not take `body` for JSON.
+
+    Of half a surrogate pair, which other parsers let pass, it may say that the text ends too early.
+    """
+    halves = (escape["half"] for escape in _ESCAPES.finditer(body) if escape["half"])
+    may_be_half = any(words in str(error) for words in _OF_HALF_A_PAIR)
+    if may_be_half and (half := next(halves, None)):
+        return f"The body is not valid JSON: {half.decode()} is half of a surrogate pair."
+    return f"The body is not valid JSON: {error}."
 
 
 def _refuse_duplicates(members: list[tuple[str, Any]]) -> None:

@@ -89,6 +89,21 @@ def test_it_answers_400_for_what_is_not_json(post_ingest, body):
     assert_refused(answer, problem(400, "parse_error", detail))
 
 
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        (r'"\ud800"', r"\ud800 is half of a surrogate pair."),
+        (r'"\uDBFFx \n and more"', r"\uDBFF is half of a surrogate pair."),
+        (r'"\ud83d\ude00 \\ud801 \udc00\ud800"', r"\udc00 is half of a surrogate pair."),
+        (r'{"\ud800": 1}', r"\ud800 is half of a surrogate pair."),
+        (r'"\ud83d\ude00 \\ud801', "Input data was truncated."),
+    ],
+)
+def test_it_names_half_of_a_surrogate_pair(post_ingest, text, told):
+    answer = post_ingest(envelope(body=text))
+    assert_refused(answer, problem(400, "parse_error", f"The body is not valid JSON: {told}"))
+
+
 @pytest.mark.parametrize("payload", ["[" * 100_000, '{"a":' * 100_000, "[" * 100_000 + "]" * 100_000])
 def test_it_answers_400_for_nesting_without_end(post_ingest, payload):
     refusal = problem(400, "parse_error", "The body is nested too deeply.")

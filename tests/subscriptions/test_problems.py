@@ -205,6 +205,11 @@ def test_it_answers_400_for_what_is_not_json(caller, body):
     assert not Subscription.objects.exists()
 
 
+def test_it_names_half_of_a_surrogate_pair(caller):
+    detail = r"The body is not valid JSON: \ud800 is half of a surrogate pair."
+    assert_problem(caller.post(b'{"description": "\\ud800x"}'), problem(400, "parse_error", detail))
+
+
 @pytest.mark.parametrize("opening", [b"[", b'{"a":', b'{"description": [[{"a": ', b'["'])
 def test_it_answers_400_for_nesting_without_end(caller, opening):
     answer = caller.post((opening * 1_000_000)[:1_000_000])
