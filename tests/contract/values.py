@@ -17,6 +17,8 @@ VALUES = {
     "secret": "a secret",
     "name": "invoice.voided",
     "schema": {"description": "Anything."},
+    # Where there may be no schema, none can be enforced.
+    "validation": "warn",
     "filter": {"body": {"total": {"$gte": 100}}},
     "headers": {"X-Team": "billing"},
     "secret_headers": {"X-Key": "a key"},
