@@ -85,22 +85,8 @@ SHOWN_EVENT = EVENT | {
     ],
 }
 
-REQUEST_STATUS = {
-    name: SHOWN_REQUEST[name]
-    for name in (
-        "request_id",
-        "subscription_id",
-        "event_id",
-        "event_type",
-        "status",
-        "hold_reason",
-        "received_at",
-        "attempt_count",
-        "next_attempt_at",
-        "findings",
-        "attempts",
-    )
-}
+NOT_IN_STATUS = ("tenant", "status_reason", "error", "trigger", "settled_at", "payload")
+REQUEST_STATUS = {name: value for name, value in SHOWN_REQUEST.items() if name not in NOT_IN_STATUS}
 
 SUBSCRIPTION_STATUS = {
     "subscription_id": SUBSCRIPTION_ID,

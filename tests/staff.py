@@ -12,6 +12,8 @@ from subscriptions import code_keys
 from subscriptions.catalog import EventType
 from subscriptions.models import Subscription
 
+PASSWORD = "the right password"
+
 
 def staff_client(*permissions: str) -> Client:
     """Return the client of a staff member who has these permissions, such as view_event, and no others."""

@@ -1,5 +1,8 @@
 """Settings from the environment: what cannot be read is told in a sentence, and no password with it."""
 
+import contextlib
+from collections.abc import Iterator
+
 import pytest
 from django.core.exceptions import ImproperlyConfigured
 
@@ -10,6 +13,13 @@ NO_POSTGRESQL = (
     "Of a password, all but letters and digits has to be percent-encoded."
 )
 NO_REDIS = "REDIS_URL is not the URL of a Redis, such as redis://host:6379/0, rediss://… or unix://…."
+
+
+@contextlib.contextmanager
+def refused(told: str) -> Iterator[None]:
+    with pytest.raises(ImproperlyConfigured) as refusal:
+        yield
+    assert str(refusal.value) == told
 
 
 @pytest.mark.parametrize(
@@ -25,9 +35,8 @@ NO_REDIS = "REDIS_URL is not the URL of a Redis, such as redis://host:6379/0, re
 )
 def test_what_is_no_url_of_a_database_is_told(monkeypatch, url):
     monkeypatch.setenv("DATABASE_URL", url)
-    with pytest.raises(ImproperlyConfigured) as refusal:
+    with refused(NO_POSTGRESQL):
         Env().postgresql("DATABASE_URL", "postgres://webhooks@/%2Frun/webhooks")
-    assert str(refusal.value) == NO_POSTGRESQL
 
 
 def test_urls_of_databases_are_read(monkeypatch):
@@ -44,9 +53,8 @@ def test_urls_of_databases_are_read(monkeypatch):
 @pytest.mark.parametrize("url", ["", "localhost:6379", "http://localhost", "redis://:hidden@localhost:port/0"])
 def test_what_is_no_url_of_a_redis_is_told(monkeypatch, url):
     monkeypatch.setenv("REDIS_URL", url)
-    with pytest.raises(ImproperlyConfigured) as refusal:
+    with refused(NO_REDIS):
         Env().redis("REDIS_URL", "redis://localhost:6379/0")
-    assert str(refusal.value) == NO_REDIS
 
 
 def test_urls_of_a_redis_are_read(monkeypatch):
@@ -64,16 +72,14 @@ def test_urls_of_a_redis_are_read(monkeypatch):
 )
 def test_what_is_no_number_is_told(monkeypatch, kind, value, told):
     monkeypatch.setenv("SIZE", value)
-    with pytest.raises(ImproperlyConfigured) as refusal:
+    with refused(told):
         getattr(Env(), kind)("SIZE", 5)
-    assert str(refusal.value) == told
 
 
 def test_what_is_no_list_of_numbers_is_told(monkeypatch):
     monkeypatch.setenv("DELAYS", "2m,4m")
-    with pytest.raises(ImproperlyConfigured) as refusal:
+    with refused("DELAYS is '2m,4m': numbers, separated by commas, are needed."):
         Env().list("DELAYS", cast=int, default=[1])
-    assert str(refusal.value) == "DELAYS is '2m,4m': numbers, separated by commas, are needed."
 
 
 def test_people_are_read(monkeypatch):
@@ -86,11 +92,8 @@ def test_people_are_read(monkeypatch):
 @pytest.mark.parametrize("value", ["ada", "ada@", "@example.com", "ada@example.com bob@example.com", "Ada <"])
 def test_what_are_no_mail_addresses_is_told(monkeypatch, value):
     monkeypatch.setenv("ADMINS", value)
-    with pytest.raises(ImproperlyConfigured) as refusal:
+    with refused("ADMINS is no list of mail addresses, such as ada@example.com, Ops <ops@example.com>."):
         Env().people("ADMINS")
-    assert str(refusal.value) == (
-        "ADMINS is no list of mail addresses, such as ada@example.com, Ops <ops@example.com>."
-    )
 
 
 def test_urls_of_mail_servers_are_read(monkeypatch):
@@ -109,9 +112,8 @@ def test_urls_of_mail_servers_are_read(monkeypatch):
 @pytest.mark.parametrize("url", ["", "mail.internal:25", "https://me:hidden@mail", "smtp://me:hidden@mail:port"])
 def test_what_is_no_url_of_a_mail_server_is_told(monkeypatch, url):
     monkeypatch.setenv("EMAIL_URL", url)
-    with pytest.raises(ImproperlyConfigured) as refusal:
-        Env().mail_server("EMAIL_URL", "smtp://localhost:25")
-    assert str(refusal.value) == (
+    with refused(
         "EMAIL_URL is not the URL of a mail server, such as smtp+tls://user:password@host:587. "
         "Of a password, all but letters and digits has to be percent-encoded."
-    )
+    ):
+        Env().mail_server("EMAIL_URL", "smtp://localhost:25")

@@ -12,21 +12,11 @@ from django.test import Client, RequestFactory
 
 from subscriptions import logins, origin
 from subscriptions.audit import AuditEntry
+from tests.staff import PASSWORD
 
-pytestmark = pytest.mark.django_db
+pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("quick_hashes")]
 
 LOGIN = "/admin/login/"
-PASSWORD = "the right password"
-
-
-@pytest.fixture(autouse=True)
-def _quick_hashes(settings) -> None:
-    settings.PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
-
-
-@pytest.fixture
-def user(db: None) -> User:
-    return User.objects.create_superuser("ada", password=PASSWORD)
 
 
 def log_in(username: str = "ada", password: str = "wrong", *, address: str = "192.0.2.1", **headers: str):

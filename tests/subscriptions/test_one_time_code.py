@@ -13,23 +13,12 @@ from django_otp.plugins.otp_totp.models import TOTPDevice
 from subscriptions import code_keys
 from subscriptions.audit import AuditEntry
 from subscriptions.one_time_code import SETUP_TIME
-from tests.staff import add_one_time_code, code_of
+from tests.staff import PASSWORD, add_one_time_code, code_of
 from tests.subscriptions.test_secrets import ring_key
 
-pytestmark = pytest.mark.django_db
+pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("quick_hashes")]
 
 LOGIN, PAGE, INDEX = "/admin/login/", "/admin/one-time-code/", "/admin/"
-PASSWORD = "the right password"
-
-
-@pytest.fixture(autouse=True)
-def _quick_hashes(settings) -> None:
-    settings.PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
-
-
-@pytest.fixture
-def user(db: None) -> User:
-    return User.objects.create_superuser("ada", password=PASSWORD)
 
 
 @pytest.fixture
