@@ -92,10 +92,9 @@ class Resolver:
         """Let the threads end, each when its look-up has."""
         for _ in range(self._threads):
             self._wanted.put(None)
-        self._lock.acquire()  # no look-up that ends from here on may touch the event
-        os.close(self._event)
-        self._event = -1
-        self._lock.release()
+        with self._lock:  # no look-up that ends from here on may touch the event
+            os.close(self._event)
+            self._event = -1
 
     def _want(self, host: str) -> None:
         self._wanted.put(host)

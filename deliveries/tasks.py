@@ -37,8 +37,8 @@ def deliver_due() -> int:
         # Nothing ends here. Whatever is raised, RQ's time limit included, may have struck anywhere
         # in the loop, which is not to go on from there with the next job.
         # The leases see to the calls in flight.
-        _close_dispatcher()
         connection.close()
+        _close_dispatcher()
         raise
 
 
@@ -63,7 +63,11 @@ def run_operations() -> None:
 
 def cancel_orphans() -> int:
     """Cancel what is still pending for deleted subscriptions; return how many."""
-    return orphans.cancel()
+    canceled = 0
+    while batch := orphans.cancel(limit=orphans.BATCH):
+        beat_maintenance()
+        canceled += batch
+    return canceled
 
 
 def warn() -> int:
@@ -119,6 +123,6 @@ def begin_afresh() -> None:
 
 def _close_dispatcher() -> None:
     global _dispatcher
-    if _dispatcher is not None:
-        _dispatcher.close()
-        _dispatcher = None
+    dispatcher, _dispatcher = _dispatcher, None
+    if dispatcher is not None:
+        dispatcher.close()  # which may fail after whatever was raised, and is not to be tried again

@@ -14,7 +14,7 @@ from django.core.management import call_command
 from rq import Queue
 from rq.exceptions import NoSuchJobError
 
-from deliveries import queue, scheduler, worker
+from deliveries import queue, scheduler, tasks, worker
 from deliveries.models import WebhookRequest
 from tests.receiver import Answer
 
@@ -89,6 +89,17 @@ def test_an_idle_worker_looks_for_due_requests_by_itself(make_subscription, make
     monkeypatch.setattr(worker, "IDLE_LOOK_SECONDS", 3600)
     make_request(make_subscription(receiver.url))
     worker.look_around(queue.DELIVERIES)
+    assert len(receiver.arrivals) == 1
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_dispatcher_that_is_broken_is_not_worked_with_again(make_subscription, make_request, make_due, receiver):
+    request = make_request(make_subscription(receiver.url))
+    tasks._get_dispatcher().close()
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        tasks.deliver_due()
+    make_due(request)
+    assert tasks.deliver_due() == 1
     assert len(receiver.arrivals) == 1
 
 
