@@ -44,13 +44,13 @@ RETURNING s.id
 """
 
 
-def cancel(*, limit: int | None = None) -> int:
-    """Cancel the pending requests of deleted subscriptions, `limit` of them at most; return how many.
+def cancel(*, limit: int) -> int:
+    """Cancel pending requests of deleted subscriptions, until there are `limit` or no more; return how many.
 
     There may be some that came in beside the deletion, or that somebody replayed since.
     """
     canceled = 0
-    while limit is None or canceled < limit:
+    while canceled < limit:
         batch = len(sql.run(CANCEL, {"limit": BATCH, "reason": REASON}))
         canceled += batch
         if batch < BATCH:

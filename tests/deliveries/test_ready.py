@@ -101,3 +101,14 @@ def test_processes_beat_and_are_forgotten_after_a_day(monkeypatch):
     Heartbeat.objects.update(seen_at=Now() - timedelta(days=2))
     tasks.purge()
     assert not Heartbeat.objects.exists()
+
+
+def test_the_maintenance_beats_while_it_cancels_what_a_deleted_subscription_left(
+    make_subscription, make_request, monkeypatch
+):
+    monkeypatch.setattr(tasks, "_beaten_at", -tasks.BEAT_SECONDS)
+    subscription = make_subscription()
+    make_request(subscription)
+    subscription.remove()
+    assert tasks.cancel_orphans() == 1
+    assert [beat.kind for beat in Heartbeat.objects.all()] == ["maintenance"]
