@@ -133,7 +133,7 @@ locked AS (
 SELECT
     locked.*,
     (SELECT count(*) FROM visited),
-    (SELECT max(subscription_id::text) FROM visited),
+    (SELECT subscription_id FROM visited ORDER BY subscription_id DESC LIMIT 1),
     (SELECT min(rate_held_seconds) FROM candidates),
     statement_timestamp()
 FROM (SELECT 1) AS always
@@ -418,7 +418,7 @@ def _walk(after: uuid.UUID, until: uuid.UUID, limit: int, *, satisfied: list[str
     if len(targets) == limit:
         stopped_after = list(targets)[-1]
     elif visited == WALK_LENGTH:
-        stopped_after = uuid.UUID(last_visited)
+        stopped_after = last_visited
     rest = [(stopped_after, until)] if stopped_after < until else []
     return _Walk(targets=targets, rest=rest, rate_held_seconds=rate_held_seconds, at=at)
 
