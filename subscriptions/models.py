@@ -11,7 +11,7 @@ from django.conf import settings
 from django.contrib.postgres.fields import ArrayField
 from django.core.validators import MaxValueValidator, MinValueValidator
 from django.db import models, transaction
-from django.db.models.functions import Now
+from django.db.models.functions import Coalesce, Now
 from django.utils import timezone
 
 from subscriptions import addresses, cache, event_types
@@ -120,9 +120,11 @@ class SubscriptionQuerySet(models.QuerySet["Subscription"]):
         return self._move(Subscription.Status.ACTIVE, of=(Subscription.Status.DISABLED,), reason=reason)
 
     def open_circuit(self) -> int:
-        """Hold the requests of these until people close the circuit again; return how many were not open."""
+        """Hold the requests of these until people close the circuit again; return how many were not held so."""
         self._forget()
-        return self.filter(circuit_opened_at=None).update(circuit_opened_at=Now(), circuit_probe_at=None)
+        # One that failures opened would still be probed, and closed by a success.
+        not_held = self.filter(models.Q(circuit_opened_at=None) | models.Q(circuit_probe_at__isnull=False))
+        return not_held.update(circuit_opened_at=Coalesce("circuit_opened_at", Now()), circuit_probe_at=None)
 
     def close_circuit(self) -> int:
         """Let calls to these through again, with a fresh window; return how many were open."""
@@ -229,7 +231,8 @@ class Subscription(Credentials):
     status = models.CharField(max_length=8, choices=Status, default=Status.ACTIVE)
     status_reason = models.CharField(max_length=255, blank=True, default="", editable=False)
 
-    # What the engine remembers of the endpoint; deliveries/claims.py reads and writes it.
+    # What the engine remembers of the endpoint: deliveries/settlements.py writes it, and the rate limit
+    # deliveries/claims.py, which reads it all.
     # A request of an ordered subscription failed and blocks the others until then.
     blocked_until = models.DateTimeField(null=True, editable=False)
     # When the claims within the rate limit's window were made, and how many calls each.
@@ -343,7 +346,7 @@ class Subscription(Credentials):
         """Delete this subscription for everybody, and its secrets for good; the row stays for its history.
 
         Nothing is accepted or delivered from now on. What is still pending is canceled by
-        deliveries.operations.
+        deliveries/orphans.py.
         """
         self.status = self.Status.DISABLED
         self.status_reason = "deleted"

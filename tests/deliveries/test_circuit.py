@@ -163,6 +163,27 @@ def test_people_open_and_close_it(make_subscription, make_request):
     assert len(claimed_ids()) == 1
 
 
+def test_one_that_failures_opened_is_not_probed_any_more_once_people_open_it(opened, make_request):
+    make_request(opened)
+    make_probe_due(opened)
+    since = fresh(opened).circuit_opened_at
+    assert Subscription.objects.open_circuit() == 1
+    assert Subscription.objects.open_circuit() == 0
+    assert (fresh(opened).circuit, fresh(opened).circuit_opened_at) == (Circuit.OPEN, since)
+    assert claimed_ids() == []
+    assert Subscription.objects.close_circuit() == 1
+    assert len(claimed_ids()) == 1
+
+
+def test_a_probe_in_flight_does_not_close_what_people_open_meanwhile(opened, make_request):
+    make_request(opened)
+    make_probe_due(opened)
+    probe = claims.claim(10).requests
+    Subscription.objects.open_circuit()
+    settle(probe, SUCCESS)
+    assert fresh(opened).circuit == Circuit.OPEN
+
+
 def test_an_open_circuit_of_one_subscription_does_not_touch_another(opened, make_subscription, make_request):
     make_request(opened)
     healthy = make_request(make_subscription())
