@@ -42,7 +42,7 @@ class DeliveryAttemptQuerySet(models.QuerySet["DeliveryAttempt"]):
 
 
 class DeliveryAttempt(models.Model):
-    """One HTTP call and what came of it. Rows are only ever added."""
+    """One HTTP call and what came of it. Only one that was taken for lost is ever changed: by its late outcome."""
 
     id = models.UUIDField(primary_key=True, default=new_id, editable=False)
     request = models.ForeignKey("WebhookRequest", models.PROTECT, related_name="attempts", db_index=False)

@@ -2,7 +2,7 @@
 
 libcurl looks whether a kept connection still lives only if it has been idle for a second,
 and makes up for a dead one by sending the request a second time. That second sending is
-forbidden (see transport.py), so a dead connection has to be found before anything is sent.
+forbidden (see handle.py), so a dead connection has to be found before anything is sent.
 """
 
 import contextlib
