@@ -158,7 +158,7 @@ class WebhookRequest(models.Model):
     lost_count = models.PositiveSmallIntegerField(db_default=0)
     # The class of the last error, while the request is not delivered.
     error = models.CharField(max_length=16, blank=True, db_default="")
-    # Why it was skipped or canceled, in words.
+    # Why it was skipped or canceled, or failed because the receiver wants it no more, in words.
     status_reason = models.CharField(max_length=255, blank=True, db_default="")
     # What its event type's schema finds wrong with the payload; null means nothing, or see the event.
     findings = models.JSONField(null=True)

@@ -138,7 +138,9 @@ class RequestSerializer(serializers.ModelSerializer[WebhookRequest]):
     subscription_id = serializers.UUIDField()
     event_id = serializers.UUIDField(allow_null=True)
     status = serializers.ChoiceField(choices=WebhookRequest.Status.choices)
-    status_reason = serializers.CharField(help_text="Why it was skipped or canceled, in words.")
+    status_reason = serializers.CharField(
+        help_text="Why it was skipped or canceled, or failed because the receiver wants it no more, in words."
+    )
     hold_reason = HoldReasonField()
     error = serializers.ChoiceField(
         choices=ERROR_CHOICES, source="last_error", allow_null=True, help_text="How its last attempt failed."

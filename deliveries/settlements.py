@@ -43,11 +43,11 @@ WITH outcome AS MATERIALIZED (
         %(attempted_ats)b::timestamptz[], %(errors)b::text[], %(status_codes)b::int[],
         %(response_mss)b::int[], %(dns_mss)b::int[], %(connect_mss)b::int[], %(tls_mss)b::int[],
         %(first_byte_mss)b::int[], %(response_headers)b::text[], %(response_bodies)b::bytea[],
-        %(delays)b::float[], %(disable_reasons)b::text[], %(hints)b::text[]
+        %(delays)b::float[], %(failure_reasons)b::text[], %(disable_reasons)b::text[], %(hints)b::text[]
     ) AS o (
         attempt_id, request_id, subscription_id, lease_token, attempt_number, trigger, attempted_at, error,
         status_code, response_ms, dns_ms, connect_ms, tls_ms, first_byte_ms, response_headers,
-        response_body, delay, disable_reason, hint
+        response_body, delay, failure_reason, disable_reason, hint
     )
 ),
 logged AS (
@@ -114,6 +114,7 @@ settled AS (
             ELSE statement_timestamp() + o.delay * interval '1 second'
         END,
         settled_at = CASE WHEN o.error = '' OR o.delay IS NULL THEN statement_timestamp() END,
+        status_reason = coalesce(o.failure_reason, r.status_reason),
         lease_token = NULL,
         error = o.error,
         failure_count = r.failure_count + CASE WHEN o.error = '' THEN 0 ELSE 1 END,
@@ -245,6 +246,7 @@ def _settle_parameters(settlements: Sequence[Settlement]) -> dict[str, object]:
         "response_headers": [outcome.response_headers for outcome in outcomes],
         "response_bodies": [outcome.response_body for outcome in outcomes],
         "delays": [settlement.decision.delay_seconds for settlement in settlements],
+        "failure_reasons": [settlement.decision.failure_reason for settlement in settlements],
         "disable_reasons": [settlement.decision.disable_reason for settlement in settlements],
         "hints": [outcome.hint or "" for outcome in outcomes],
         "skip_after": settings.ORDERED_SKIP_AFTER,

@@ -98,6 +98,33 @@ def test_it_follows_the_retry_schedule_and_then_fails(
     assert deliver() == 0
 
 
+@pytest.mark.parametrize(
+    ("answer", "reason"),
+    [
+        (Answer(status=410), "The receiver answered 410 Gone."),
+        (
+            Answer(status=500, headers={"webhook-delivery": "disable"}),
+            "The receiver answered webhook-delivery: disable.",
+        ),
+        (
+            Answer(status=500, headers={"webhook-delivery": "abort-message"}),
+            "The receiver answered webhook-delivery: abort-message.",
+        ),
+    ],
+)
+def test_a_request_that_its_receiver_wants_no_more_fails_at_once_and_says_why(
+    make_subscription, make_request, receiver, deliver, answer, reason
+):
+    receiver.otherwise = answer
+    request = make_request(make_subscription(receiver.url))
+    assert deliver() == 1
+    request.refresh_from_db()
+    assert (request.status, request.status_reason, request.attempt_count) == ("failed", reason, 1)
+    WebhookRequest.objects.filter(id=request.id).replay()
+    request.refresh_from_db()
+    assert (request.status, request.status_reason) == ("pending", "")
+
+
 def test_a_hanging_receiver_does_not_hold_up_another(make_subscription, make_request, receiver, deliver):
     hold = threading.Event()
     receiver.script = [Answer(hold=hold)]
