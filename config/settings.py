@@ -375,9 +375,10 @@ LOGGING = {
         "rq.worker": {"handlers": ["stderr"], "level": "WARNING", "propagate": False},
         "rq_scheduler.scheduler": {"handlers": ["stderr"], "level": "WARNING", "propagate": False},
         "django.request": {"level": "ERROR"},
-        # Whoever calls could fill the log with stacks: a wrong Host, too many parameters.
-        "django.security.DisallowedHost": {"level": "CRITICAL"},
-        "django.security.TooManyFieldsSent": {"level": "CRITICAL"},
+        # Whoever calls could fill the log with stacks: a wrong Host, too many files, a filter that the
+        # admin does not offer. Refused forms are a line each, which tells what CSRF_TRUSTED_ORIGINS lacks.
+        "django.security": {"level": "CRITICAL"},
+        "django.security.csrf": {"level": "WARNING"},
         "axes": {"level": "ERROR"},
     },
 }

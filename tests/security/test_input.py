@@ -296,3 +296,29 @@ def test_what_cannot_be_stored_is_the_callers_mistake_and_is_not_repeated(caplog
     problem = problems.problem_for(DataError("numeric field overflow: my secret"))
     assert (problem.status, problem.code) == (400, "invalid")
     assert "secret" not in str(problem.document()) + caplog.text
+
+
+def multipart(count: int) -> bytes:
+    """Return a form of so many files."""
+    part = '--b\r\nContent-Disposition: form-data; name="f"; filename="a"\r\n\r\n\r\n'
+    return (part * count + "--b--\r\n").encode()
+
+
+FORM = {"Content-Type": "multipart/form-data; boundary=b"}
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "headers"),
+    [
+        ("/health", b"", {"Host": "evil.example"}),
+        ("/docs?" + "a=1&" * 1500, b"", {}),
+        ("/admin/login/", multipart(101), FORM),
+        ("/admin/login/", b"--c", FORM),
+    ],
+    ids=["a wrong host", "parameters without end", "files without end", "a form that is none"],
+)
+def test_no_caller_fills_the_log_with_stacks(caplog, settings, path, body, headers):
+    # Without the cookie no form is read.
+    cookie = {"Cookie": f"{settings.CSRF_COOKIE_NAME}={'a' * 32}"}
+    assert call("POST" if body else "GET", path, body, headers | cookie).status in (400, 403)
+    assert [record.message for record in caplog.records if record.exc_info] == []
