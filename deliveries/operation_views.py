@@ -26,7 +26,7 @@ from deliveries.operation_serializers import (
 )
 from deliveries.request_serializers import NothingSerializer
 from subscriptions import audit
-from subscriptions.api_audit import actor_of, record_new
+from subscriptions.api_audit import actor_of, record_new, recording
 from subscriptions.authentication import tenant_of
 from subscriptions.examples import answered, asked
 from subscriptions.lists import NewestFirst, bounded
@@ -188,7 +188,9 @@ class CancelOperationView(APIView):
     def post(self, request: Request, operation_id: UUID) -> Response:
         NothingSerializer(data=request.data).is_valid(raise_exception=True)
         found = _find(request, operation_id)
-        if Operation.objects.filter(id=found.id).cancel() == 0:
+        with transaction.atomic(), recording(request, "cancel", found):
+            is_canceled = Operation.objects.filter(id=found.id).cancel() > 0
+        if not is_canceled:
             raise Problem(status=409, code="finished", detail="It is over: there is nothing left to stop.")
         return _answer(request, _find(request, operation_id))
 

@@ -11,6 +11,7 @@ from rest_framework.response import Response
 from rest_framework.test import APIClient
 from rest_framework.views import APIView
 
+from deliveries.bulk import Operation
 from subscriptions.audit import AuditEntry
 from subscriptions.authentication import HasScope
 from subscriptions.ids import new_id
@@ -177,6 +178,19 @@ def test_it_records_what_becomes_of_a_request(
     assert "payload" not in entry["after"]
 
 
+def test_it_records_that_an_operation_is_stopped(client_with_key):
+    operation = Operation.objects.create(kind=Operation.Kind.REPLAY, tenant="acme")
+    for _ in range(2):  # the second changes nothing
+        client_with_key.post(f"/operations/{operation.id}/cancel")
+    entry = only_entry()
+    assert (entry["action"], entry["object_kind"], entry["object_id"]) == (
+        "cancel",
+        "operation",
+        str(operation.id),
+    )
+    assert (entry["before"]["status"], entry["after"]["status"]) == ("pending", "canceled")
+
+
 class ThingView(APIView):
     """An endpoint that records nothing by itself."""
 
@@ -213,4 +227,7 @@ def test_the_change_and_the_entry_are_made_together_or_not_at_all(
     subscription = make_subscription()
     assert client_with_key.post(f"/subscriptions/{subscription.id}/pause").status_code == 500
     assert client_with_key.post("/subscriptions", {"target_url": URL}, format="json").status_code == 500
+    operation = Operation.objects.create(kind=Operation.Kind.REPLAY, tenant="acme")
+    assert client_with_key.post(f"/operations/{operation.id}/cancel").status_code == 500
     assert [row.status for row in Subscription.objects.all()] == ["active"]
+    assert [row.status for row in Operation.objects.all()] == ["pending"]
