@@ -37,11 +37,16 @@ if TYPE_CHECKING:
 from deliveries import idempotency, ingestion  # noqa: E402 - the apps have to be loaded first
 from subscriptions import parsers, problems  # noqa: E402
 
+# A form's boundary has 70 characters at most; what Django takes to read one grows with the square of its length.
+MAX_CONTENT_TYPE_LENGTH = 1_000
+
 
 def application(environ: dict[str, Any], start_response: "StartResponse") -> Iterable[bytes]:
     if environ["PATH_INFO"] == "/ingest" and environ["REQUEST_METHOD"] == "POST":
         return ingest(environ, start_response)
     try:
+        if len(environ.get("CONTENT_TYPE", "")) > MAX_CONTENT_TYPE_LENGTH:
+            raise problems.misunderstood()
         _bound_body(environ)
         return django_application(environ, start_response)
     except problems.Problem as problem:

@@ -272,6 +272,12 @@ def test_no_path_reads_more_than_the_limit(authorization, path, settings):
         assert problem_of(call("POST", path, b" " * 2001, headers | announced)) == (413, "too_large")
 
 
+@pytest.mark.parametrize("path", ["/subscriptions", "/events", "/admin/login/", "/nowhere", "/health"])
+def test_no_path_reads_a_content_type_without_end(path):
+    headers = {"Content-Type": "application/json; charset=utf-8" + ";" * 350_000}
+    assert problem_of(call("POST", path, b"{}", headers)) == (400, "bad_request")
+
+
 def test_a_body_that_comes_in_chunks_is_taken_on_every_path(authorization):
     body = b'{"target_url": "https://example.com/"}'
     headers = {"Authorization": authorization, "Content-Type": "application/json"}
