@@ -25,7 +25,8 @@ ETAG = OpenApiParameter(
     description="Names this state of the subscription, for If-Match.",
 )
 STALE = OpenApiResponse(
-    description="The subscription was changed since the caller read it: If-Match does not match."
+    description="The subscription was changed since the caller read it: If-Match does not match. Read it again "
+    "after Retry-After."
 )
 
 # The documented age of what the cache shows (subscriptions/cache.py).

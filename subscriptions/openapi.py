@@ -93,7 +93,7 @@ RATE_LIMIT = {
         "description": "How many are left (`r`), and in how many seconds there are more (`t`).",
     },
 }
-HEADERS = {"429": RETRY_AFTER | RATE_LIMIT, "503": RETRY_AFTER}
+HEADERS = {"412": RETRY_AFTER, "429": RETRY_AFTER | RATE_LIMIT, "503": RETRY_AFTER}
 
 
 # The codes of a refusal, for its examples: by its status, and where operations differ by both.

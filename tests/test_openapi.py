@@ -304,6 +304,19 @@ def test_it_describes_every_refusal_as_a_problem(schema):
     assert set(map(frozenset, described.values())) == {frozenset({"application/problem+json"})}
 
 
+def test_it_says_with_which_refusals_a_retry_after_comes(schema):
+    wait = {"required": True, "schema": {"type": "integer"}, "description": "Seconds to wait."}
+    with_it, without = set(), set()
+    for operations in schema["paths"].values():
+        for operation in operations.values():
+            for status, answer in operation["responses"].items():
+                if "application/problem+json" in answer.get("content", {}):
+                    has_it = answer.get("headers", {}).get("Retry-After") == wait
+                    (with_it if has_it else without).add(status)
+    assert with_it == {"412", "429", "503"}
+    assert with_it & without == set()
+
+
 def test_it_says_of_every_body_that_unknown_fields_are_refused(schema):
     schemas = schema["components"]["schemas"]
     taken = {name: one for name, one in schemas.items() if name.endswith("Request") and "properties" in one}
