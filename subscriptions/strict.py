@@ -14,6 +14,9 @@ JSON_TYPES: dict[type[serializers.Field[Any, Any, Any, Any]], tuple[type, ...]] 
     serializers.FloatField: (int, float),
 }
 
+# A body has room for so many unknown fields that telling of all would take seconds.
+MOST_TOLD = 100
+
 
 class StrictFieldsMixin:
     """Refuse fields that the serializer does not take, so that a typo is never silently dropped.
@@ -38,7 +41,7 @@ class StrictFieldsMixin:
             finding = serializers.ErrorDetail("Give a JSON object.", code="invalid")
             raise serializers.ValidationError({"non_field_errors": [finding]})
         writable = {name: field for name, field in self.fields.items() if not field.read_only}  # type: ignore[attr-defined]
-        if refused := sorted(data.keys() - writable.keys()):
+        if refused := sorted(data.keys() - writable.keys())[:MOST_TOLD]:
             raise serializers.ValidationError({name: self._refusal(name) for name in refused})
         found = {
             name: finding for name, value in data.items() if (finding := _type_findings(writable[name], value))

@@ -75,3 +75,7 @@ def test_it_says_everything_at_once():
 
 def test_it_refuses_fields_that_it_does_not_know():
     assert judge({"txet": "a typo"}) == {"txet": "This field is not known."}
+
+
+def test_it_tells_of_a_hundred_fields_that_it_does_not_know_and_no_more():
+    assert len(judge({f"field {number:05}": None for number in range(95_000)})) == 100
