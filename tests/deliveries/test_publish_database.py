@@ -3,13 +3,14 @@
 import json
 
 import pytest
-from django.db import OperationalError, connection, transaction
+from django.db import connection
 from django.db.models.functions import Now
 
 from deliveries import idempotency, publishing, sql
 from deliveries.models import Event, WebhookRequest
 from deliveries.publishing import NewEvent
 from subscriptions.ids import new_id
+from tests.deliveries.unsure_postgresql import in_front_of
 from tests.expected import problem
 
 pytestmark = pytest.mark.django_db
@@ -21,21 +22,15 @@ def test_a_commit_of_which_nobody_knows_is_not_made_twice(make_subscription, mon
     make_subscription()
     headers = {} if key_text is None else {"Idempotency-Key": key_text}
     key = idempotency.Key.of_publish(headers, None, b"the body")
-    commits = []
-
-    class Doubtful(transaction.Atomic):
-        """Commits, and loses the connection before the answer comes."""
-
-        def __exit__(self, *error):
-            super().__exit__(*error)
-            commits.append(error[0])
-            if len(commits) == 1:
-                connection.close()
-                raise OperationalError("the connection is lost")
-
-    monkeypatch.setattr(publishing.transaction, "atomic", lambda: Doubtful(None, True, False))
-    answer = publishing.publish_call([NewEvent(event_type="a", payload=b"1")], key, is_batch=False)
-    assert commits == [None, None]
+    with in_front_of(connection.connection.info) as unsure, monkeypatch.context() as patch:
+        connection.close()
+        patch.setitem(connection.settings_dict, "HOST", "127.0.0.1")
+        patch.setitem(connection.settings_dict, "PORT", unsure.port)
+        # It has to be able to read what it passes on.
+        patch.setitem(connection.settings_dict["OPTIONS"], "sslmode", "disable")
+        answer = publishing.publish_call([NewEvent(event_type="a", payload=b"1")], key, is_batch=False)
+        connection.close()
+    assert unsure.commits == 2
     [event], [row] = Event.objects.all(), WebhookRequest.objects.all()
     assert json.loads(answer.body) == {
         "event_id": str(event.id),
