@@ -77,7 +77,9 @@ def ingest(environ: dict[str, Any], start_response: "StartResponse") -> Iterable
     headers = {"Request-Id": request_id}
     try:
         accepted = _accept(environ)
-    except Exception as error:  # the last resort of this door, as Django's own is behind the other
+    except Exception as error:
+        # The last resort of this door, as Django's own is behind the other: whatever it is, the caller
+        # gets a problem document with the id of the call, and a mistake of ours is logged there.
         return _refuse(start_response, problems.problem_for(error), headers)
     if accepted is None:
         return _answer(start_response, 204, "", b"", headers)

@@ -150,8 +150,9 @@ def _advance(operation: Operation) -> None:
     except queue.JobTimeoutException:
         raise  # the time of the task is over, not that of the operation: it goes on with the next tick
     except Exception:
-        # The boundary around one operation: it would be the first in turn for ever, and one that
-        # can never be done, for whatever reason, must not stop the others.
+        # The boundary around one operation, whose selection anybody may have written: it would be
+        # the first in turn for ever, and one that can never be done, for whatever reason, must not
+        # stop the others. A database that is away was raised above.
         logger.exception("an operation failed", extra={"operation_id": str(operation.id)})
         operation.end(Operation.Status.FAILED, "The service made a mistake. It has been logged.")
 

@@ -116,8 +116,9 @@ class _GroupCommit:
         except (DataError, IntegrityError) as error:
             self._store_apart(group, error)
         except Exception as error:
-            # A hand-over, not an end: each thread of the group raises it, this one too. A leader
-            # that left without a word would have all that come after it wait for ever.
+            # A hand-over, not an end: each thread of the group raises it, this one too. With a
+            # narrower one, a leader that left by another would have all that come after it wait
+            # for ever.
             for row in group:
                 row.error = error
         else:

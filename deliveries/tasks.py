@@ -35,8 +35,8 @@ def deliver_due() -> int:
         return _get_dispatcher().drain()
     except Exception:
         # Nothing ends here. Whatever is raised, RQ's time limit included, may have struck anywhere
-        # in the loop, which is not to go on from there with the next job.
-        # The leases see to the calls in flight.
+        # in the loop, which is not to go on from there with the next job; the leases see to the
+        # calls in flight.
         connection.close()
         _close_dispatcher()
         raise
