@@ -51,14 +51,15 @@ class Resolver:
     `fileno` becomes readable when a look-up has ended, for whoever waits with epoll.
     """
 
-    def __init__(self, lookup: Lookup | None = None) -> None:
+    def __init__(self, lookup: Lookup | None = None, *, clock: Callable[[], float] = time.monotonic) -> None:
         self._lookup = lookup or look_up
+        self._clock = clock
         self._names: dict[str, _Name] = {}
         self._lock = threading.Lock()
         self._wanted: queue.SimpleQueue[str | None] = queue.SimpleQueue()
         self._threads = 0
         self._idle = threading.Semaphore(0)
-        self._swept_at = time.monotonic()
+        self._swept_at = self._clock()
         self._event = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
 
     def fileno(self) -> int:
@@ -76,7 +77,7 @@ class Resolver:
 
         Addresses that are not fresh any more are returned all the same, and looked up again.
         """
-        now = time.monotonic()
+        now = self._clock()
         with self._lock:
             self._sweep(now)
             name = self._names.setdefault(host, _Name())
@@ -114,7 +115,7 @@ class Resolver:
         with self._lock:
             name = self._names.setdefault(host, _Name())
             name.is_being_looked_up = False
-            name.looked_up_at = time.monotonic()
+            name.looked_up_at = self._clock()
             name.addresses = addresses
             self._idle.release()
             if self._event != -1:

@@ -10,15 +10,15 @@ import contextlib
 import itertools
 import json
 import logging
+import time
 from collections.abc import Callable, Iterator
 
 import pytest
 
 from deliveries import queue, worker
-from deliveries import resolver as resolver_module
 from deliveries.dispatcher import Dispatcher
 from deliveries.outcome import HINTS, ErrorClass, Outcome
-from deliveries.resolver import Resolver
+from deliveries.resolver import FRESH_SECONDS, Resolver
 from deliveries.transport import Transport
 from subscriptions.addresses import RefusedURL, check_url
 from tests.deliveries import hostile
@@ -48,8 +48,10 @@ def closed_transport() -> Iterator[Transport]:
         yield transport
 
 
-def calling(names: NameServer, networks: str = f"{PUBLIC}/32") -> contextlib.closing[Transport]:
-    return contextlib.closing(make_transport(networks, resolver=Resolver(names.look_up)))
+def calling(
+    names: NameServer, networks: str = f"{PUBLIC}/32", *, clock: Callable[[], float] = time.monotonic
+) -> contextlib.closing[Transport]:
+    return contextlib.closing(make_transport(networks, resolver=Resolver(names.look_up, clock=clock)))
 
 
 # Notations
@@ -207,13 +209,13 @@ def header_of(request: bytes, name: str) -> str:
     return request.decode().partition(f"{name}: ")[2].partition("\r\n")[0]
 
 
-def test_a_name_that_changes_its_answer_leads_nowhere_else(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_name_that_changes_its_answer_leads_nowhere_else() -> None:
     """DNS rebinding: public when the subscription is made and called at first, private afterwards."""
-    monkeypatch.setattr(resolver_module, "FRESH_SECONDS", 0.0)
+    hurried = itertools.count(step=FRESH_SECONDS)  # no address is fresh when it is asked for again
     with (
         public_and_canary(hostile.answers_and_closes(hostile.OK)) as (public, _),
         name_server(a=[PUBLIC]) as names,
-        calling(names) as transport,
+        calling(names, clock=hurried.__next__) as transport,
     ):
         url = url_of(public, "a.example")
         assert outcome(transport, url).is_success

@@ -6,8 +6,15 @@ import threading
 
 import pytest
 
-from deliveries import resolver as resolver_module
-from deliveries.resolver import Resolver, look_up, split_host
+from deliveries.resolver import (
+    FORGOTTEN_SECONDS,
+    FRESH_SECONDS,
+    THREADS,
+    UNKNOWN_SECONDS,
+    Resolver,
+    look_up,
+    split_host,
+)
 
 
 class Names:
@@ -32,9 +39,21 @@ def names():
     return Names()
 
 
+class Clock:
+    now = 0.0
+
+    def __call__(self):
+        return self.now
+
+
 @pytest.fixture
-def resolver(names):
-    with contextlib.closing(Resolver(names)) as resolver:
+def clock():
+    return Clock()
+
+
+@pytest.fixture
+def resolver(names, clock):
+    with contextlib.closing(Resolver(names, clock=clock)) as resolver:
         yield resolver
         names.may_answer.set()
 
@@ -64,9 +83,9 @@ def test_it_looks_a_name_up_once_for_all_that_want_it(resolver, names):
     assert names.asked == ["a.example"]
 
 
-def test_it_returns_what_it_knows_while_it_looks_again(resolver, names, monkeypatch):
+def test_it_returns_what_it_knows_while_it_looks_again(resolver, names, clock):
     wait_for(resolver, "a.example")
-    monkeypatch.setattr(resolver_module, "FRESH_SECONDS", 0.0)
+    clock.now += FRESH_SECONDS
     names.known["a.example"] = ["192.0.2.2"]
     names.may_answer.clear()
     assert resolver.addresses_of("a.example") == ["192.0.2.1", "2001:db8::1"]
@@ -75,18 +94,18 @@ def test_it_returns_what_it_knows_while_it_looks_again(resolver, names, monkeypa
     assert resolver.addresses_of("a.example") == ["192.0.2.2"]
 
 
-def test_it_asks_again_for_a_name_that_was_not_there(resolver, names, monkeypatch):
+def test_it_asks_again_for_a_name_that_was_not_there(resolver, names, clock):
     assert wait_for(resolver, "b.example") == []
     names.known["b.example"] = ["192.0.2.3"]
-    monkeypatch.setattr(resolver_module, "UNKNOWN_SECONDS", 0.0)
+    clock.now += UNKNOWN_SECONDS
     assert resolver.addresses_of("b.example") is None
     assert select.select([resolver], [], [], 10)[0]
     assert resolver.addresses_of("b.example") == ["192.0.2.3"]
 
 
-def test_it_forgets_names_that_nobody_asks_for(resolver, monkeypatch):
+def test_it_forgets_names_that_nobody_asks_for(resolver, clock):
     wait_for(resolver, "a.example")
-    monkeypatch.setattr(resolver_module, "FORGOTTEN_SECONDS", 0.0)
+    clock.now += FORGOTTEN_SECONDS + 1
     resolver.addresses_of("b.example")
     assert "a.example" not in resolver._names
 
@@ -95,7 +114,7 @@ def test_it_never_has_more_threads_than_it_may(resolver, names):
     names.may_answer.clear()
     for number in range(200):
         resolver.addresses_of(f"{number}.example")
-    assert resolver._threads == resolver_module.THREADS
+    assert resolver._threads == THREADS
 
 
 def test_a_look_up_that_ends_after_the_closing_does_no_harm(names):
