@@ -23,14 +23,13 @@ DISABLE, ABORT = "disable", "abort-message"
 
 
 class Decision(msgspec.Struct, frozen=True, kw_only=True):
-    """What becomes of a request after an attempt, and of its subscription.
+    """What becomes of a request that an attempt did not deliver, and of its subscription.
 
-    Delivered, or due again after `delay_seconds`, or else failed. `failure_reason` says why
+    Due again after `delay_seconds`, or failed if that is None. `failure_reason` says why
     the receiver is not asked again, if that is its wish; `disable_reason` why the
     subscription is to be disabled, if it is.
     """
 
-    delivered: bool
     delay_seconds: float | None = None
     failure_reason: str | None = None
     disable_reason: str | None = None
@@ -47,12 +46,12 @@ def next_attempt(
     """
     disable_reason = _disable_reason(outcome)
     if outcome.is_success:
-        return Decision(delivered=True, disable_reason=disable_reason)
+        return Decision(disable_reason=disable_reason)
     failure_reason = disable_reason or _abort_reason(outcome)
     if failure_reason is not None or failure_count >= len(schedule):
-        return Decision(delivered=False, failure_reason=failure_reason, disable_reason=disable_reason)
+        return Decision(failure_reason=failure_reason, disable_reason=disable_reason)
     delay = schedule[failure_count] * (1 + MAX_JITTER * jitter)
-    return Decision(delivered=False, delay_seconds=max(delay, _retry_after(outcome, now)))
+    return Decision(delay_seconds=max(delay, _retry_after(outcome, now)))
 
 
 def _disable_reason(outcome: Outcome) -> str | None:

@@ -235,7 +235,7 @@ def test_a_decision_to_disable_is_carried_out_and_holds_what_is_pending(make_sub
     subscription = make_subscription()
     gone, pending = make_request(subscription), make_request(subscription)
     requests = {request.id: request for request in claims.claim(10).requests}
-    decision = Decision(delivered=False, disable_reason="The receiver answered 410 Gone.")
+    decision = Decision(disable_reason="The receiver answered 410 Gone.")
     settlements.settle(
         [
             settlements.Settlement(

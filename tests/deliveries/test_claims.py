@@ -18,7 +18,7 @@ FAILURE = Outcome(error=ErrorClass.HTTP_5XX, status_code=500, response_ms=5)
 
 
 def settlement(request, outcome=SUCCESS, delay=None):
-    decision = Decision(delivered=outcome.is_success, delay_seconds=delay)
+    decision = Decision(delay_seconds=delay)
     return settlements.Settlement(
         request=request, attempted_at=request.claimed_at, outcome=outcome, decision=decision
     )

@@ -57,7 +57,7 @@ class Engine(RuleBasedStateMachine):
     def settle(self, data, delivered, delay):
         """Settle any claim ever made, once or twice, however stale."""
         request = data.draw(st.sampled_from(self.claimed))
-        decision = Decision(delivered=delivered, delay_seconds=None if delivered else delay)
+        decision = Decision(delay_seconds=None if delivered else delay)
         outcome = SUCCESS if delivered else FAILURE
         settlements.settle(
             [

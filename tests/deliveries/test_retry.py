@@ -39,7 +39,7 @@ def test_it_has_the_documented_schedule_as_its_default():
 )
 def test_it_waits_as_scheduled_plus_at_most_a_tenth(failure_count, jitter, delay):
     decision = next_attempt(FAILED, SCHEDULE, failure_count=failure_count, jitter=jitter, now=NOW)
-    assert decision == Decision(delivered=False, delay_seconds=pytest.approx(delay))
+    assert decision == Decision(delay_seconds=pytest.approx(delay))
 
 
 @pytest.mark.parametrize(
@@ -47,20 +47,20 @@ def test_it_waits_as_scheduled_plus_at_most_a_tenth(failure_count, jitter, delay
 )
 def test_it_gives_up_at_the_end_of_the_schedule(schedule, failure_count):
     decision = next_attempt(FAILED, schedule, failure_count=failure_count, jitter=0.5, now=NOW)
-    assert decision == Decision(delivered=False, delay_seconds=None)
+    assert decision == Decision(delay_seconds=None)
 
 
 @pytest.mark.parametrize("failure_count", [0, 3, 5, 100])
 def test_it_is_done_once_it_is_delivered(failure_count):
     decision = next_attempt(DELIVERED, SCHEDULE, failure_count=failure_count, jitter=0.5, now=NOW)
-    assert decision == Decision(delivered=True, delay_seconds=None)
+    assert decision == Decision(delay_seconds=None)
 
 
 @pytest.mark.parametrize("error", ErrorClass)
 def test_it_tries_again_after_every_kind_of_failure(error):
     outcome = Outcome(error=error, response_ms=5)
     decision = next_attempt(outcome, SCHEDULE, failure_count=0, jitter=0.0, now=NOW)
-    assert decision == Decision(delivered=False, delay_seconds=120.0)
+    assert decision == Decision(delay_seconds=120.0)
 
 
 def test_it_makes_six_attempts_within_62_minutes_and_a_tenth():
@@ -119,7 +119,7 @@ def decide(outcome, failure_count=0):
 )
 def test_it_waits_as_long_as_the_receiver_asks_but_never_less_than_scheduled(status_code, retry_after, delay):
     decision = decide(answered(status_code, retry_after=retry_after))
-    assert decision == Decision(delivered=False, delay_seconds=delay)
+    assert decision == Decision(delay_seconds=delay)
 
 
 @pytest.mark.parametrize("status_code", [400, 500, 502, 301])
@@ -128,12 +128,12 @@ def test_it_heeds_retry_after_only_with_429_and_503(status_code):
 
 
 def test_a_retry_after_does_not_lengthen_the_schedule():
-    assert decide(answered(429, retry_after="300"), failure_count=5) == Decision(delivered=False)
+    assert decide(answered(429, retry_after="300"), failure_count=5) == Decision()
 
 
 def test_410_fails_the_request_and_disables_the_subscription():
     reason = "The receiver answered 410 Gone."
-    assert decide(answered(410)) == Decision(delivered=False, failure_reason=reason, disable_reason=reason)
+    assert decide(answered(410)) == Decision(failure_reason=reason, disable_reason=reason)
 
 
 @pytest.mark.parametrize("value", ["disable", "Disable", " disable "])
@@ -142,14 +142,14 @@ def test_the_receiver_may_ask_to_be_disabled(value):
     assert decide(answered(500, webhook_delivery=value)) == Decision(
         delivered=False, failure_reason=reason, disable_reason=reason
     )
-    assert decide(answered(200, webhook_delivery=value)) == Decision(delivered=True, disable_reason=reason)
+    assert decide(answered(200, webhook_delivery=value)) == Decision(disable_reason=reason)
 
 
 @pytest.mark.parametrize("error", [ErrorClass.TIMEOUT, ErrorClass.PROTOCOL, ErrorClass.RESET])
 def test_it_does_not_believe_an_answer_that_did_not_decide(error):
     lines = "HTTP/1.1 410 Gone\r\nwebhook-delivery: disable\r\nRetry-After: 3000"
     outcome = Outcome(error=error, status_code=410, response_ms=1, response_headers=lines)
-    assert decide(outcome) == Decision(delivered=False, delay_seconds=120)
+    assert decide(outcome) == Decision(delay_seconds=120)
 
 
 def test_the_receiver_may_give_up_on_one_request():
@@ -157,7 +157,7 @@ def test_the_receiver_may_give_up_on_one_request():
     assert decide(answered(500, webhook_delivery="abort-message")) == Decision(
         delivered=False, failure_reason=reason
     )
-    assert decide(answered(200, webhook_delivery="abort-message")) == Decision(delivered=True)
+    assert decide(answered(200, webhook_delivery="abort-message")) == Decision()
 
 
 @pytest.mark.parametrize("value", ["", "enable", "disable, abort-message"])

@@ -211,7 +211,7 @@ def test_a_late_word_of_a_receiver_is_no_news_of_the_one_that_people_disabled(ma
     make_request(make_subscription())
     (request,) = claims.claim(1).requests
     Subscription.objects.disable("by hand")
-    decision = Decision(delivered=False, disable_reason="The receiver answered 410 Gone.")
+    decision = Decision(disable_reason="The receiver answered 410 Gone.")
     late = settlements.Settlement(
         request=request, attempted_at=request.claimed_at, outcome=FAILURE, decision=decision
     )
