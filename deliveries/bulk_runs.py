@@ -5,9 +5,10 @@ come to. So whoever runs it may be killed at any moment, and the next one goes o
 
 Two things keep an operation from holding up what comes in meanwhile. All operations together
 bring back OPERATION_RATE requests a second. And of one subscription there are never more of
-them due and untried than it makes calls at once: an event that comes in then is behind one
-round of calls at most, however slow its receiver is, and while the subscription is paused or
-its circuit open the operation waits.
+them due and untried than it makes calls at once, by its max_in_flight and its rate limit: an
+event that comes in then is behind one round of calls at most, however slow its receiver is,
+or if it is ordered behind as many calls one after the other. While the subscription is
+paused or its circuit open the operation waits.
 """
 
 import logging

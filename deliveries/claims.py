@@ -171,7 +171,7 @@ WITH free AS (
 offered AS (
     SELECT
         r.id, r.subscription_id, r.event_id, r.attempt_count, r.trigger, free.lease,
-        r.next_attempt_at - free.lease AS leased_at,
+        r.next_attempt_at - free.lease AS leased_at, -- of a lease that ran out
         r.lease_token IS NOT NULL AS is_lost,
         r.lost_count + (r.lease_token IS NOT NULL)::int AS lost_count,
         coalesce(octet_length(r.payload), (SELECT octet_length(payload) FROM events WHERE id = r.event_id)) AS size
@@ -181,6 +181,7 @@ offered AS (
         FROM (
             SELECT * FROM webhook_requests WHERE id = free.expired_id
             UNION ALL
+            -- apart from the rest: many suspects, of which one may be taken, would hide what is due behind them
             SELECT *
             FROM (
                 SELECT *
@@ -276,6 +277,7 @@ SET
     trigger = CASE WHEN picked.is_lost AND r.trigger = 'initial' THEN 'retry' ELSE r.trigger END
 FROM picked
 LEFT JOIN events ON events.id = picked.event_id
+-- once more, for what was canceled or settled before the row's lock was had
 WHERE r.id = picked.id AND r.status = 'pending' AND r.next_attempt_at <= statement_timestamp()
 RETURNING
     r.id, r.subscription_id, r.event_type, coalesce(r.payload, events.payload), r.attempt_count, r.trigger,

@@ -58,8 +58,8 @@ SETTLE_SIZE = 200
 # After the last delivery the loop stays this long, because the next event is often near.
 LINGER_SECONDS = 0.05
 
-# A statement that takes longer than this, in seconds, is cut off with its connection: it
-# may wait for a database that is gone without a word, and the calls in flight wait with it.
+# A claim or a settling that takes longer than this, in seconds, is cut off with its connection:
+# it may wait for a database that is gone without a word, and the calls in flight wait with it.
 DATABASE_SECONDS = 3.0
 
 # A database that is away is tried again this often, while there are calls to settle.
