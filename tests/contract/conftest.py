@@ -2,8 +2,8 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from django.conf import settings
 from django.db.models.functions import Now
+from pytest_django.fixtures import Settings
 from redis import Redis
 
 from deliveries.bulk import Operation
@@ -20,7 +20,7 @@ def api_key(db: None) -> str:
 
 
 @pytest.fixture
-def redis() -> Iterator[Redis]:
+def redis(settings: Settings) -> Iterator[Redis]:
     with Redis.from_url(settings.REDIS_URL) as connection:
         yield connection
 
@@ -31,7 +31,7 @@ def rows(
     redis: Redis,
     make_subscription: Callable[..., Any],
     make_request: Callable[..., Any],
-    monkeypatch: pytest.MonkeyPatch,
+    settings: Settings,
 ) -> Iterator[Rows]:
     """One row of each kind, and a key with every scope that sees them, and /metrics."""
     subscription = make_subscription()
@@ -43,7 +43,7 @@ def rows(
     event_type = EventType.objects.create(name="invoice.paid")
     for kind in Heartbeat.Kind:
         Heartbeat.objects.beat(kind, kind)
-    monkeypatch.setattr(settings, "METRICS_TOKEN", api_key)
+    settings.METRICS_TOKEN = api_key
     path = {
         "subscription_id": str(subscription.id),
         "request_id": str(request.id),

@@ -104,9 +104,8 @@ def test_processes_beat_and_are_forgotten_after_a_day(monkeypatch):
 
 
 def test_the_maintenance_beats_while_it_cancels_what_a_deleted_subscription_left(
-    make_subscription, make_request, monkeypatch
+    make_subscription, make_request, fresh_worker
 ):
-    monkeypatch.setattr(tasks, "_beaten_at", -tasks.BEAT_SECONDS)
     subscription = make_subscription()
     make_request(subscription)
     subscription.remove()
