@@ -139,9 +139,7 @@ def test_410_fails_the_request_and_disables_the_subscription():
 @pytest.mark.parametrize("value", ["disable", "Disable", " disable "])
 def test_the_receiver_may_ask_to_be_disabled(value):
     reason = "The receiver answered webhook-delivery: disable."
-    assert decide(answered(500, webhook_delivery=value)) == Decision(
-        delivered=False, failure_reason=reason, disable_reason=reason
-    )
+    assert decide(answered(500, webhook_delivery=value)) == Decision(failure_reason=reason, disable_reason=reason)
     assert decide(answered(200, webhook_delivery=value)) == Decision(disable_reason=reason)
 
 
@@ -154,9 +152,7 @@ def test_it_does_not_believe_an_answer_that_did_not_decide(error):
 
 def test_the_receiver_may_give_up_on_one_request():
     reason = "The receiver answered webhook-delivery: abort-message."
-    assert decide(answered(500, webhook_delivery="abort-message")) == Decision(
-        delivered=False, failure_reason=reason
-    )
+    assert decide(answered(500, webhook_delivery="abort-message")) == Decision(failure_reason=reason)
     assert decide(answered(200, webhook_delivery="abort-message")) == Decision()
 
 
