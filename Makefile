@@ -55,15 +55,14 @@ endif
 $(BIN)/activate:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed; this is %s. Set PYTHON to one: make run PYTHON=python3.12" % sys.version.split()[0])'
 	@echo "Making the environment $(VENV) with $$($(PYTHON) -V) ..."
-	@rm -rf $(VENV)
-	@$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); exit 1; }
+	@$(PYTHON) -m config.alone sh -c 'rm -rf $(VENV); $(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); exit 1; }'
+
+INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes
 
 $(VENV)/.installed: requirements.txt $(BIN)/activate
 	@echo "Installing what is needed into $(VENV) (once, about a minute) ..."
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.txt
-	@touch $@
+	@$(BIN)/python -m config.alone sh -c '$(INSTALL) -r requirements.txt && touch $@'
 
 $(VENV)/.installed-dev: requirements-dev.txt $(VENV)/.installed
 	@echo "Installing what the tests need into $(VENV) (once) ..."
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-dev.txt
-	@touch $@
+	@$(BIN)/python -m config.alone sh -c '$(INSTALL) -r requirements-dev.txt && touch $@'

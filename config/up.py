@@ -14,6 +14,7 @@ import signal
 import socket
 import sys
 from collections.abc import Iterator
+from ipaddress import ip_address
 from pathlib import Path
 from typing import IO, Any
 
@@ -73,7 +74,8 @@ def _port() -> int:
 
 
 def _check_port() -> None:
-    with socket.socket() as probe:
+    family = socket.AF_INET6 if ":" in _host() else socket.AF_INET
+    with socket.socket(family) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind((_host(), _port()))
@@ -97,7 +99,12 @@ def _check_counts() -> None:
 
 
 def _host() -> str:
-    return os.environ.get("HOST", "127.0.0.1")
+    """Return the address to listen on, without the brackets that one of IPv6 may have as in a URL."""
+    text = os.environ.get("HOST") or "127.0.0.1"
+    try:
+        return str(ip_address(text.removeprefix("[").removesuffix("]")))
+    except ValueError:
+        raise CannotStart(f"HOST is {text!r}, which is not an IP address, such as 127.0.0.1.") from None
 
 
 def _make_up_settings(data_dir: Path) -> None:
@@ -199,7 +206,8 @@ def _make_admin() -> str | None:
 
 
 def _say_where(password: str | None) -> None:
-    url = f"http://{_host()}:{_port()}"
+    host = f"[{_host()}]" if ":" in _host() else _host()
+    url = f"http://{host}:{_port()}"
     print(f"Webhook delivery service: {url}  (API documentation: {url}/docs, admin: {url}/admin/)")
     if password is not None:
         print(f"admin login: {url}/admin/ {ADMIN_NAME} {password}")

@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from config import embedded
+from config import embedded, up
 from tests.service import BASE_DIR, connect, free_port
 
 pytestmark = pytest.mark.processes
@@ -34,16 +34,30 @@ def run_up(open_folder):
     return run
 
 
-def test_a_taken_port_is_told_in_one_sentence(run_up):
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        taken.listen()
+@pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
+def test_a_taken_port_is_told_in_one_sentence(run_up, host):
+    with socket.create_server((host, 0), family=socket.AF_INET6 if ":" in host else socket.AF_INET) as taken:
         port = taken.getsockname()[1]
-        status, said = run_up(PORT=str(port))
+        status, said = run_up(HOST=host, PORT=str(port))
     assert status == 1
     assert said == (
         f"Cannot start: port {port} cannot be used (Address already in use). "
         f"Choose another one: make run PORT={port + 1}\n"
+    )
+
+
+@pytest.mark.parametrize("host", ["::1", "[::1]"])
+def test_it_says_where_it_is_on_an_address_of_ipv6(monkeypatch, capsys, host):
+    monkeypatch.setenv("HOST", host)
+    monkeypatch.setenv("PORT", "8000")
+    up._say_where(None)
+    assert capsys.readouterr().out.startswith("Webhook delivery service: http://[::1]:8000  (")
+
+
+def test_a_host_that_is_no_address_is_told(run_up):
+    assert run_up(HOST="localhost") == (
+        1,
+        "Cannot start: HOST is 'localhost', which is not an IP address, such as 127.0.0.1.\n",
     )
 
 
