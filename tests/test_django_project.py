@@ -68,6 +68,7 @@ assert made[0]["Location"] == f"/webhooks/subscriptions/{made[0].json()['id']}",
 assert made[1]["Location"] == "/webhooks/event-types/a.b", made[1]["Location"]
 assert [Client().get(each["Location"]).status_code for each in made] == [200, 200]
 assert Client().get("/webhooks/events?tenant=nobody").json()["results"] == []
+assert Client().options("/webhooks/subscriptions").json() == {}
 assert not Group.objects.exists()  # the roles are the service's own
 """
 
