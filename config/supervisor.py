@@ -85,16 +85,20 @@ class _Supervisor(honcho.manager.Manager):  # type: ignore[misc]
     def __init__(self, printer: Printer) -> None:
         super().__init__(printer)
         self._process_ctor = _RestartingProcess
+        self._is_ending = False
 
     def terminate(self) -> None:
         """End all of them; before all are started, honcho does not know whom, and the loop calls again then."""
-        _stopping.set()
+        # Signals come at any moment: nothing here waits for a lock that this process may hold already.
+        if not self._is_ending:
+            self._is_ending = True
+            _stopping.set()
         if self._all_started():
             super().terminate()
 
     def _any_stopped(self) -> bool:
         """Return whether the loop is to end everything, and to kill what has not ended in time."""
-        return _stopping.is_set() or bool(super()._any_stopped())
+        return self._is_ending or bool(super()._any_stopped())
 
 
 def _hang_up(number: int, frame: Any) -> None:
