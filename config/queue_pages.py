@@ -1,5 +1,6 @@
 """RQ's own pages in the console: what waits, what runs, what failed, who works. For superusers only."""
 
+import logging
 from collections.abc import Callable
 from functools import wraps
 from typing import Any, cast
@@ -9,8 +10,8 @@ from csp.decorators import csp_replace
 from django.contrib import admin, messages
 from django.contrib.auth.models import User
 from django.core.exceptions import PermissionDenied
-from django.http import HttpRequest, HttpResponse, HttpResponseRedirect, QueryDict
-from django.urls import NoReverseMatch, URLPattern, reverse
+from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect, QueryDict
+from django.urls import URLPattern, reverse
 from django.utils.http import url_has_allowed_host_and_scheme
 from django_rq.urls import get_admin_urlpatterns, get_api_urlpatterns
 from redis.exceptions import RedisError
@@ -18,6 +19,8 @@ from redis.exceptions import RedisError
 from deliveries import queue
 from subscriptions import audit
 from subscriptions.visible import visible, visible_page
+
+logger = logging.getLogger(__name__)
 
 View = Callable[..., HttpResponse]
 
@@ -51,7 +54,10 @@ def _for_superusers(view: View) -> View:
         except RedisError:
             messages.error(request, "Redis does not answer.")
             return HttpResponseRedirect(reverse("admin:index"))
-        except (NoReverseMatch, *queue.NOT_THERE):
+        except (Http404, PermissionDenied):
+            raise
+        except Exception as error:  # whatever RQ's pages stumble over: anybody may have written it
+            logger.warning("a page of RQ's cannot be shown", extra={"page": _name(request), "reason": repr(error)})
             messages.error(request, "There is no such thing in Redis, or no longer.")
             home = reverse("django_rq:home")
             # Unless that is what cannot be shown: anything may be in Redis.

@@ -16,7 +16,7 @@ from typing import Any
 import redis
 from django.conf import settings
 from rq import Queue, serializers
-from rq.exceptions import InvalidJobOperation, NoSuchJobError
+from rq.exceptions import NoSuchJobError
 from rq.job import Job as RQJob
 from rq.serializers import JSONSerializer
 from rq.timeouts import JobTimeoutException as JobTimeoutException
@@ -56,9 +56,6 @@ MOST_JOB_BYTES = 20_000
 class StrangeJob(Exception):
     """A job in Redis that names a function which is no task."""
 
-
-# What RQ's pages raise for a queue, a job or a worker that is not there, or is no longer what the page showed.
-NOT_THERE = (NoSuchJobError, InvalidJobOperation, IndexError, ValueError, AssertionError)
 
 # All that a job may run.
 TASKS = frozenset({DELIVER_DUE, PURGE, CANCEL_ORPHANS, RUN_OPERATIONS, WARN, BEAT_MAINTENANCE, BEAT_SCHEDULER})

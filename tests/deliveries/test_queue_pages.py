@@ -1,5 +1,6 @@
 """RQ's own pages in the console: superusers look at them and act, everybody else is kept out."""
 
+import gc
 import json
 import pickle
 import time
@@ -17,7 +18,8 @@ from django.urls import reverse
 from deliveries import queue
 from subscriptions.audit import AuditEntry
 
-pytestmark = pytest.mark.django_db
+# RQ's pages leave their connections to Redis to the garbage collector.
+pytestmark = [pytest.mark.django_db, pytest.mark.filterwarnings("ignore::ResourceWarning")]
 
 HOME = "/admin/rq/"
 VERBS = ("delete", "requeue", "enqueue", "stop")
@@ -30,6 +32,13 @@ PAGES = [
     f"{HOME}stats.json",
     f"{HOME}metrics",
 ]
+
+
+@pytest.fixture(autouse=True)
+def _collected():
+    """Have what the pages left collected here, and not within some other test."""
+    yield
+    gc.collect()
 
 
 def client_of(role: str, **options: Any) -> Client:
@@ -276,3 +285,12 @@ def test_a_form_leads_nowhere_else():
         f"{HOME}queues/confirm-action/0/", headers={"referer": f"http://testserver{HOME}queues/1/"}
     )
     assert (answer.status_code, answer["Location"]) == (302, f"http://testserver{HOME}queues/1/")
+
+
+@pytest.mark.parametrize("page", [f"{HOME}schedulers/0/", f"{HOME}queues/0/another/"])
+def test_it_leads_elsewhere_when_a_page_stumbles_over_what_somebody_wrote(settings, hostile_job, page):
+    with redis.Redis.from_url(settings.REDIS_URL) as client:
+        client.zadd("rq:scheduler:scheduled_jobs", {"hostile": 1e15})
+        client.hset("rq:job:another", mapping={"data": "x", "dependency_ids": "7"})
+    answer = client_of("superuser").get(page, follow=True)
+    assert (answer.status_code, answer.redirect_chain) == (200, [(reverse("django_rq:home"), 302)])
