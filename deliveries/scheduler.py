@@ -29,7 +29,8 @@ CLOCKS_DIFFER_SECONDS = 60
 # rq-scheduler takes its lock for its interval and so many seconds.
 LOCK_MARGIN_SECONDS = 10
 
-EXECUTIONS = "rq:executions:{}"
+# What RQ and rq-scheduler keep of a job, by its id, and read or write when it runs.
+KEPT = ("rq:job:{}", "rq:job:{}:dependents", "rq:executions:{}", "rq:results:{}")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -94,8 +95,7 @@ class Scheduler(RQScheduler):  # type: ignore[misc]
                 self._register(job, job.first_at)
 
     def _register(self, job: _PeriodicJob, at: datetime) -> queue.Job:
-        kept = queue.Job.key_for(job.id), queue.Job.dependents_key_for(job.id), EXECUTIONS.format(job.id)
-        self.connection.delete(*kept)
+        self.connection.delete(*(key.format(job.id) for key in KEPT))
         registered: queue.Job = self.schedule(
             at,
             job.task,

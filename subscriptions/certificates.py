@@ -54,7 +54,7 @@ def _check_rsa(numbers: RSAPrivateNumbers) -> None:
     if modulus.bit_length() > MAX_RSA_BITS:
         raise RefusedCertificate(f"The private key, if it is an RSA key, has at most {MAX_RSA_BITS} bits.")
     is_small = numbers.d < modulus and numbers.dmp1 < p and numbers.dmq1 < q and numbers.iqmp < p
-    if p * q != modulus or not is_small:
+    if p * q != modulus or 1 in (p, q) or not is_small:
         raise RefusedCertificate("The private key is an RSA key whose numbers do not belong together.")
 
 

@@ -303,6 +303,8 @@ SPOILT = [
     ("hset", "rq:job:tick", "origin", "maintenance"),
     ("set", "rq:job:tick", "no job"),
     ("set", "rq:job:tick:dependents", "no set"),
+    ("set", "rq:executions:tick", "no sorted set"),
+    ("set", "rq:results:tick", "no stream"),
     ("zadd", "rq:scheduler:scheduled_jobs", {"tick": "-inf"}),
     ("zadd", "rq:scheduler:scheduled_jobs", {"tick": "inf"}),
 ]

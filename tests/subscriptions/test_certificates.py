@@ -98,6 +98,8 @@ NUMBERS = r"^The private key is an RSA key whose numbers do not belong together\
     [
         ((15, 3, 3, prime(9689), prime(9941), 1, 1, 1), NUMBERS),
         ((prime(9689) * prime(9941), 3, 3, prime(9689), prime(9941), 1, 1, 1), SIZES),
+        ((prime(521), 3, 3, 1, prime(521), 0, 5, 0), NUMBERS),
+        ((prime(521), 3, 3, prime(521), 1, 5, 0, 0), NUMBERS),
         ((prime(521) * prime(607), 3, 2**20_000, prime(521), prime(607), 1, 1, 1), NUMBERS),
         ((prime(521) * prime(607), 3, 3, prime(521), prime(607), 2**20_000, 1, 1), NUMBERS),
         ((prime(521) * prime(607), 3, 3, prime(521), prime(607), 1, 2**20_000, 1), NUMBERS),
