@@ -26,6 +26,7 @@ def test_it_registers_the_periodic_jobs_and_ticks_until_it_is_told_to_stop():
                 "rq:job:purge",
                 "rq:job:cancel-orphans",
                 "rq:job:operations",
+                "rq:job:warn",
             }
             clock.send_signal(signal.SIGTERM)
             assert clock.wait(30) == 0
