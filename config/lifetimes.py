@@ -1,6 +1,7 @@
 """Processes that end when the one that started them does, however that one ends."""
 
 import ctypes
+import multiprocessing
 import signal
 import sys
 
@@ -13,3 +14,14 @@ def end_with_parent(number: signal.Signals) -> None:
     if sys.platform == "linux":
         pr_set_pdeathsig = 1
         ctypes.CDLL(None).prctl(pr_set_pdeathsig, number)
+
+
+def end_on_signals_while_loading() -> None:
+    """End at once on a signal that comes before a process of the web server has loaded and has its own handlers.
+
+    granian forks its processes with the handlers of their parent, which in a child only lose
+    the signal; the parent would then wait for the child for ever.
+    """
+    if multiprocessing.parent_process() is not None:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, signal.SIG_DFL)

@@ -16,8 +16,9 @@ from django.core import checks
 from django.core.exceptions import ImproperlyConfigured, SuspiciousOperation
 from django.core.wsgi import get_wsgi_application
 
-from config import keys
+from config import keys, lifetimes
 
+lifetimes.end_on_signals_while_loading()
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")
 try:
     keys.require()

@@ -70,7 +70,14 @@ class Service:
         return f"http://127.0.0.1:{self.port}"
 
     def start(self, name: str, **environment: str) -> Running:
-        """Start one process of the Procfile."""
+        """Start one process of the Procfile, and wait for `web` to answer."""
+        running = self.begin(name, **environment)
+        if name == "web":
+            wait_for_web(self.url, self.logs)
+        return running
+
+    def begin(self, name: str, **environment: str) -> Running:
+        """Start one process of the Procfile, and wait for nothing."""
         command = parse_procfile((BASE_DIR / "Procfile").read_text()).processes[name]
         log = self.folder / f"{name}-{len(self.running)}.log"
         with log.open("wb") as output:
@@ -86,8 +93,6 @@ class Service:
             )
         running = Running(name, process, log)
         self.running.append(running)
-        if name == "web":
-            wait_for_web(self.url, self.logs)
         return running
 
     def manage(self, *arguments: str) -> str:
