@@ -45,7 +45,9 @@ class Env(environ.Env):  # type: ignore[misc]
 
     def people(self, var: str) -> list[tuple[str, str]]:
         """Return the names and mail addresses of people, as Django's ADMINS has them."""
-        people = getaddresses([self.str(var, "")])
+        text = self.str(var, "").strip()
+        # Of an empty text some releases of Python make somebody without a name and address.
+        people = getaddresses([text]) if text else []
         if not all(address.strip("@").count("@") == 1 for _, address in people):
             raise ImproperlyConfigured(
                 f"{var} is no list of mail addresses, such as ada@example.com, Ops <ops@example.com>."

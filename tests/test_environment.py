@@ -85,6 +85,8 @@ def test_what_is_no_list_of_numbers_is_told(monkeypatch):
 def test_people_are_read(monkeypatch):
     monkeypatch.setenv("ADMINS", "ada@example.com, Ops <ops@example.com>")
     assert Env().people("ADMINS") == [("", "ada@example.com"), ("Ops", "ops@example.com")]
+    monkeypatch.setenv("ADMINS", " ")
+    assert Env().people("ADMINS") == []
     monkeypatch.delenv("ADMINS")
     assert Env().people("ADMINS") == []
 
