@@ -10,6 +10,7 @@ from django.test.utils import CaptureQueriesContext
 from subscriptions.lists import MAX_LIMIT
 from subscriptions.models import Subscription
 from tests import history
+from tests.plans import indexes_of, nodes_of
 
 COUNT = int(history.ROWS or 20_000)
 SUBSCRIPTIONS = COUNT // 4
@@ -74,19 +75,6 @@ def nodes_read(_history, make_client):
             return list(nodes_of(cursor.fetchone()[0][0]["Plan"]))
 
     return nodes_read
-
-
-def nodes_of(plan):
-    yield plan
-    for child in plan.get("Plans", ()):
-        yield from nodes_of(child)
-
-
-def indexes_of(nodes):
-    """Return the indexes that a plan reads; what it sorts, if anything, is no more than a page."""
-    assert "Seq Scan" not in {node["Node Type"] for node in nodes}
-    assert all(node["Plan Rows"] <= MAX_LIMIT for node in nodes if "Sort" in node["Node Type"])
-    return {node["Index Name"] for node in nodes if "Index Name" in node}
 
 
 @pytest.mark.usefixtures("_history", "db")
