@@ -10,7 +10,8 @@ goes into the log and changes nothing, unless it is that a waiting request was d
 A worker that dies leaves leases that run out, each a due time like any other: the claim that
 finds it logs the lost attempt and takes the request again. So there is nothing to clean up,
 ever. A request that loses MAX_LOST_IN_A_ROW workers may be what kills them, and is failed
-here; before its last chance it is a suspect, and a worker tries one suspect at a time.
+here; before its last chance it is a suspect, and a worker tries one suspect at a time. A
+worker that lives and did not send what it claimed gives it back (unsent.py).
 
 What is due may be held by its subscription, which is paused or disabled, has an open circuit,
 has no slot or call of its rate limit left, or is ordered and waits for another request
@@ -47,6 +48,7 @@ from deliveries.eligibility import (
 )
 from deliveries.leases import LOST_BY_A_SUSPECT, MAX_LOST_IN_A_ROW, ClaimedRequest, Target
 from deliveries.slots import Slots
+from deliveries.unsent import UnansweredClaims
 
 # Subscriptions looked at per walk, and walks per claim: together some 10 ms, however many
 # there are that are held or wait. The next claim goes on where this one stopped.
@@ -281,7 +283,7 @@ LEFT JOIN events ON events.id = picked.event_id
 WHERE r.id = picked.id AND r.status = 'pending' AND r.next_attempt_at <= statement_timestamp()
 RETURNING
     r.id, r.subscription_id, r.event_type, coalesce(r.payload, events.payload), r.attempt_count, r.trigger,
-    r.failure_count, picked.is_poison, picked.lost_count, r.received_at
+    r.failure_count, picked.is_poison, picked.lost_count, r.received_at, picked.is_lost
 """  # noqa: S608 - made of constants  # nosec B608
 
 
@@ -293,10 +295,11 @@ class Claim:
     None. `until` is where the round ends that this claim did not come to the end of; None
     if it did. `has_more` tells that a subscription had its full share and may have more due;
     `rate_held_seconds` after what time a rate limit lets through what it held back, None
-    if it held back nothing.
+    if it held back nothing. `lost_attempts` counts the leases that had run out.
     """
 
     requests: list[ClaimedRequest]
+    lost_attempts: int
     stopped_after: uuid.UUID | None
     until: uuid.UUID | None
     has_more: bool
@@ -335,10 +338,11 @@ class _Walk:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class _Visit:
-    """A walk, what was taken of its subscriptions, and whether one of them had its full share."""
+    """A walk, what was taken of its subscriptions and found lost, and whether one of them had its full share."""
 
     walk: _Walk
     requests: list[ClaimedRequest]
+    lost_attempts: int
     has_more: bool
 
 
@@ -350,6 +354,7 @@ def claim(
     until: uuid.UUID | None = None,
     with_suspect: bool = True,
     max_bytes: int = MAX_BYTES,
+    unanswered: UnansweredClaims | None = None,
 ) -> Claim:
     """Take up to `limit` due requests under a fresh lease, one suspect among them at most.
 
@@ -360,7 +365,10 @@ def claim(
     began, and takes from each no more than its free slots. Fewer than `limit` come back
     when nothing more is due, when others are claiming from the rest, when the share of each
     subscription was less, or when there are more subscriptions than one claim looks at.
+
+    What was taken, if the database's answer does not come, is left in `unanswered`.
     """
+    unanswered = UnansweredClaims() if unanswered is None else unanswered
     planned = Slots(sys.maxsize) if slots is None else slots.copy()
     room = Room(requests=limit, suspects=int(with_suspect), size=max_bytes)
     start = after or FIRST
@@ -369,7 +377,7 @@ def claim(
     requests: list[ClaimedRequest] = []
     while ranges and not room.is_full and len(visits) < MOST_WALKS:
         try:
-            visit = _visit(*ranges[0], room, planned)
+            visit = _visit(*ranges[0], room, planned, unanswered)
         except sql.AWAY:
             if not requests:
                 raise
@@ -384,6 +392,7 @@ def claim(
     held = [visit.walk.rate_held_seconds for visit in visits if visit.walk.rate_held_seconds is not None]
     return Claim(
         requests=requests,
+        lost_attempts=sum(visit.lost_attempts for visit in visits),
         stopped_after=ranges[0][0] if ranges else None,
         until=ranges[-1][1] if ranges else None,
         has_more=any(visit.has_more for visit in visits),
@@ -398,15 +407,19 @@ def _ranges(after: uuid.UUID, until: uuid.UUID) -> list[Stretch]:
     return [(after, LAST)] if until == FIRST else [(after, LAST), (FIRST, until)]
 
 
-def _visit(after: uuid.UUID, until: uuid.UUID, room: Room, slots: Slots) -> _Visit:
+def _visit(after: uuid.UUID, until: uuid.UUID, room: Room, slots: Slots, unanswered: UnansweredClaims) -> _Visit:
     """Walk over one stretch of subscriptions, and take what is due, in one transaction."""
+    token = uuid.uuid4()
     with transaction.atomic():
         walk = _walk(after, until, room.requests, satisfied=slots.satisfied)
         customers = {target.id: target.customer for target in walk.targets.values()}
         shares = slots.share_out(room.requests, customers)
         if not shares:
-            return _Visit(walk=walk, requests=[], has_more=False)
-        return _take(walk, room, shares)
+            return _Visit(walk=walk, requests=[], lost_attempts=0, has_more=False)
+        unanswered.note(token)
+        visit = _take(walk, room, shares, token)
+    unanswered.forget(token)
+    return visit
 
 
 def _walk(after: uuid.UUID, until: uuid.UUID, limit: int, *, satisfied: list[str]) -> _Walk:
@@ -425,9 +438,8 @@ def _walk(after: uuid.UUID, until: uuid.UUID, limit: int, *, satisfied: list[str
     return _Walk(targets=targets, rest=rest, rate_held_seconds=rate_held_seconds, at=at)
 
 
-def _take(walk: _Walk, room: Room, shares: dict[uuid.UUID, int]) -> _Visit:
+def _take(walk: _Walk, room: Room, shares: dict[uuid.UUID, int], token: uuid.UUID) -> _Visit:
     """Take the shares of the locked subscriptions, as far as there is room."""
-    token = uuid.uuid4()
     parameters = {
         "subscription_ids": list(shares),
         "shares": list(shares.values()),
@@ -440,6 +452,7 @@ def _take(walk: _Walk, room: Room, shares: dict[uuid.UUID, int]) -> _Visit:
         "meter_length": METER_LENGTH,
         "token": token,
     }
+    rows = sql.run(TAKE, parameters)
     requests = [
         ClaimedRequest(
             id=row[0],
@@ -454,8 +467,13 @@ def _take(walk: _Walk, room: Room, shares: dict[uuid.UUID, int]) -> _Visit:
             lease_token=token,
             claimed_at=walk.at,
         )
-        for row in sql.run(TAKE, parameters)
+        for row in rows
         if not row[7]
     ]
-    taken = Counter(request.target.id for request in requests)
-    return _Visit(walk=walk, requests=requests, has_more=any(count >= shares[one] for one, count in taken.items()))
+    taken = Counter(row[1] for row in rows)
+    return _Visit(
+        walk=walk,
+        requests=requests,
+        lost_attempts=sum(row[10] for row in rows),
+        has_more=any(count >= shares[one] for one, count in taken.items()),
+    )

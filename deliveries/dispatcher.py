@@ -31,7 +31,7 @@ from django.conf import settings
 from django.db import DataError, IntegrityError, connection
 from msgspec.structs import replace
 
-from deliveries import calls, claims, retry, settlements, sql
+from deliveries import calls, claims, retry, settlements, sql, unsent
 from deliveries.courier import open_courier
 from deliveries.leases import ClaimedRequest
 from deliveries.outcome import ErrorClass, Outcome
@@ -39,6 +39,7 @@ from deliveries.settlements import Settlement
 from deliveries.slots import Slots
 from deliveries.tallies import Tally
 from deliveries.transport import Call
+from deliveries.unsent import UnansweredClaims
 
 logger = logging.getLogger(__name__)
 attempt_logger = logging.getLogger("deliveries.attempts")
@@ -79,7 +80,8 @@ class Dispatcher:
     `work_waiting` tells whether someone has signalled new work since it was last asked;
     `keep_alive` is called every now and then while the loop runs; `should_stop` makes it
     claim nothing more and end when the calls in flight are settled. What came of the attempts
-    is counted in `tally`.
+    is counted in `tally`. Claims whose answer does not come are kept in `unanswered`, which may
+    outlive the dispatcher, and given back before the next one.
     """
 
     def __init__(
@@ -89,11 +91,13 @@ class Dispatcher:
         should_stop: Callable[[], bool],
         keep_alive: Callable[[], None],
         tally: Tally | None = None,
+        unanswered: UnansweredClaims | None = None,
     ) -> None:
         self._work_waiting = work_waiting
         self._should_stop = should_stop
         self._keep_alive = keep_alive
         self._tally = Tally() if tally is None else tally
+        self._unanswered = UnansweredClaims() if unanswered is None else unanswered
         self._transport = open_courier()
         self._slots = Slots(settings.WORKER_CONCURRENCY)
         # The round: the subscription after which the next claim begins, the last one to visit
@@ -187,6 +191,7 @@ class Dispatcher:
         asked_at = time.monotonic()
         try:
             with sql.deadline(DATABASE_SECONDS):
+                self._unanswered.give_back()
                 claim = claims.claim(
                     limit,
                     slots=self._slots,
@@ -194,21 +199,32 @@ class Dispatcher:
                     until=self._until,
                     with_suspect=self._suspects == 0,
                     max_bytes=claims.MAX_BYTES - self._bytes,
+                    unanswered=self._unanswered,
                 )
         except sql.AWAY as error:
             self._outlive(error)
             return
-        self._tally.note_lost(sum(request.lost_count > 0 for request in claim.requests))
-        self._send_all(claim.requests, asked_at)
+        self._tally.note_lost(claim.lost_attempts)
         self._decide_when_to_look(claim, limit)
+        self._send_all(claim.requests, asked_at)
 
     def _send_all(self, requests: list[ClaimedRequest], asked_at: float) -> None:
         claimed_at = time.monotonic()
         for number, request in enumerate(requests):
             if not _ends_within_its_lease(asked_at):
-                logger.warning("claimed too late to be sent", extra={"requests": len(requests) - number})
+                self._give_back(requests[number:])
                 return
             self._send(request, request.claimed_at + timedelta(seconds=time.monotonic() - claimed_at))
+
+    def _give_back(self, requests: list[ClaimedRequest]) -> None:
+        """Give back what was claimed too late to be sent."""
+        logger.warning("claimed too late to be sent", extra={"requests": len(requests)})
+        try:
+            with sql.deadline(DATABASE_SECONDS):
+                unsent.give_back(requests)
+        except sql.AWAY as error:
+            self._outlive(error)  # their leases end
+        self._begin_round()
 
     def _decide_when_to_look(self, claim: claims.Claim, limit: int) -> None:
         now = time.monotonic()
@@ -310,8 +326,8 @@ def _ends_within_its_lease(asked_at: float) -> bool:
     """Return whether a call that begins now ends before its lease does.
 
     A lease lasts the call's limit and a margin; it began after `asked_at`, on this host's
-    monotonic clock. A claim whose answer came late, or a worker that was frozen over it, is
-    left to its lease: another may have the request by the time that the call would end.
+    monotonic clock. With a claim whose answer came late, or a worker that was frozen over it,
+    another may have the request by the time that the call would end.
     """
     return time.monotonic() - asked_at < float(settings.LEASE_MARGIN_SECONDS)
 

@@ -11,6 +11,7 @@ from deliveries import bulk_runs, operations, orphans, queue, sql, troubles, wor
 from deliveries.dispatcher import Dispatcher
 from deliveries.models import Heartbeat
 from deliveries.tallies import Tally
+from deliveries.unsent import UnansweredClaims
 
 # How often a process says that it is alive.
 BEAT_SECONDS = 5.0
@@ -21,6 +22,7 @@ OPERATIONS_SECONDS = 10.0
 
 _dispatcher: Dispatcher | None = None
 _tally = Tally()
+_unanswered = UnansweredClaims()
 _beaten_at = 0.0
 
 
@@ -108,16 +110,21 @@ def _get_dispatcher() -> Dispatcher:
     global _dispatcher
     if _dispatcher is None:
         _dispatcher = Dispatcher(
-            work_waiting=queue.take_wake_ups, should_stop=worker.is_stopping, keep_alive=_keep_alive, tally=_tally
+            work_waiting=queue.take_wake_ups,
+            should_stop=worker.is_stopping,
+            keep_alive=_keep_alive,
+            tally=_tally,
+            unanswered=_unanswered,
         )
     return _dispatcher
 
 
 def begin_afresh() -> None:
     """Have this process be a worker that has just started: nothing in flight, nothing counted or told."""
-    global _tally, _beaten_at
+    global _tally, _unanswered, _beaten_at
     _close_dispatcher()
     _tally = Tally()
+    _unanswered = UnansweredClaims()
     _beaten_at = 0.0
 
 

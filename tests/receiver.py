@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from socketserver import BaseServer
 
 WAIT_SECONDS = 30
 
@@ -87,13 +88,18 @@ class _Handler(BaseHTTPRequestHandler):
 
 
 @contextmanager
-def running_receiver() -> Iterator[Receiver]:
-    receiver = Receiver()
-    thread = threading.Thread(target=receiver.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
+def serving(server: BaseServer) -> Iterator[None]:
+    """Have it serve, in a thread of its own."""
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
     thread.start()
     try:
-        yield receiver
+        yield
     finally:
-        receiver.shutdown()
-        receiver.server_close()
+        server.shutdown()
         thread.join()
+
+
+@contextmanager
+def running_receiver() -> Iterator[Receiver]:
+    with Receiver() as receiver, serving(receiver):
+        yield receiver

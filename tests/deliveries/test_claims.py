@@ -378,7 +378,9 @@ def test_a_replay_starts_a_new_run_and_keeps_the_old_attempts(make_subscription,
 
 
 def test_an_empty_table_yields_nothing():
-    nothing = claims.Claim(requests=[], stopped_after=None, until=None, has_more=False, rate_held_seconds=None)
+    nothing = claims.Claim(
+        requests=[], lost_attempts=0, stopped_after=None, until=None, has_more=False, rate_held_seconds=None
+    )
     assert claims.claim(10) == nothing
     assert claims.claim(10, after=uuid.uuid4()) == nothing
 
@@ -422,7 +424,7 @@ def test_it_takes_nothing_of_a_subscription_that_was_disabled_before_its_lock_wa
     room = claims.Room(requests=10, suspects=1, size=claims.MAX_BYTES)
     walk = claims._walk(uuid.UUID(int=0), uuid.UUID(int=2**128 - 1), 10, satisfied=[])
     type(subscription).objects.filter(id=subscription.id).disable()
-    assert claims._take(walk, room, {subscription.id: 10}).requests == []
+    assert claims._take(walk, room, {subscription.id: 10}, uuid.uuid4()).requests == []
 
 
 def test_it_takes_no_more_payload_than_it_may_hold(make_subscription, make_request):

@@ -12,6 +12,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from deliveries import claims, operations, settlements
 from deliveries.models import DeliveryAttempt, WebhookRequest
 from deliveries.retry import Decision
+from deliveries.unsent import UnansweredClaims
 from subscriptions.models import Subscription
 from tests.deliveries.test_claims import FAILURE, SUCCESS
 
@@ -29,6 +30,7 @@ class Engine(RuleBasedStateMachine):
         self.accepted = set()
         self.purged = set()
         self.claimed = []
+        self.unanswered = UnansweredClaims()
         self.settled = {}
 
     def teardown(self):
@@ -51,6 +53,15 @@ class Engine(RuleBasedStateMachine):
     @rule(limit=st.integers(1, 5))
     def claim(self, limit):
         self.claimed += claims.claim(limit).requests
+
+    @rule(limit=st.integers(1, 5))
+    def claim_without_an_answer(self, limit):
+        for request in claims.claim(limit).requests:
+            self.unanswered.note(request.lease_token)
+
+    @rule()
+    def give_back_what_was_not_answered(self):
+        self.unanswered.give_back()
 
     @precondition(lambda self: self.claimed)
     @rule(data=st.data(), delivered=st.booleans(), delay=st.sampled_from([None, 0.0, 60.0]))

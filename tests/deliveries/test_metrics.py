@@ -13,6 +13,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from deliveries import claims, figures, readiness, tasks
 from deliveries.bulk import Operation
+from deliveries.leases import MAX_LOST_IN_A_ROW
 from deliveries.models import Heartbeat, WebhookRequest
 from deliveries.outcome import ErrorClass
 from deliveries.tallies import LAG_BOUNDS, RESPONSE_BOUNDS, Tally
@@ -177,6 +178,18 @@ def test_it_tells_that_workers_were_lost(scrape, work, make_subscription, make_r
     samples = scrape()
     assert of(samples, "webhooks_attempts") == attempts(worker_lost=1, delivered=1)
     assert samples[f"webhooks_delivery_lag_seconds_count,worker={WORKER}"] == 0
+
+
+def test_it_tells_of_the_lost_worker_with_which_a_request_fails(
+    scrape, work, make_subscription, make_request, make_due
+):
+    request = make_request(make_subscription(), lost_count=MAX_LOST_IN_A_ROW - 1)
+    claims.claim(1)
+    make_due(request)
+    work()
+    assert of(scrape(), "webhooks_attempts") == attempts(worker_lost=1)
+    request.refresh_from_db()
+    assert request.status == "failed"
 
 
 def test_it_tells_what_waits_and_what_failed(scrape, settle, make_subscription, make_request):

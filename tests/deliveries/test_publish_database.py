@@ -10,7 +10,7 @@ from deliveries import idempotency, publishing, sql
 from deliveries.models import Event, WebhookRequest
 from deliveries.publishing import NewEvent
 from subscriptions.ids import new_id
-from tests.deliveries.unsure_postgresql import in_front_of
+from tests.deliveries import unsure_postgresql
 from tests.expected import problem
 
 pytestmark = pytest.mark.django_db
@@ -18,18 +18,12 @@ pytestmark = pytest.mark.django_db
 
 @pytest.mark.django_db(transaction=True)
 @pytest.mark.parametrize("key_text", [None, "k"])
-def test_a_commit_of_which_nobody_knows_is_not_made_twice(make_subscription, monkeypatch, key_text):
+def test_a_commit_of_which_nobody_knows_is_not_made_twice(make_subscription, key_text):
     make_subscription()
     headers = {} if key_text is None else {"Idempotency-Key": key_text}
     key = idempotency.Key.of_publish(headers, None, b"the body")
-    with in_front_of(connection.connection.info) as unsure, monkeypatch.context() as patch:
-        connection.close()
-        patch.setitem(connection.settings_dict, "HOST", "127.0.0.1")
-        patch.setitem(connection.settings_dict, "PORT", unsure.port)
-        # It has to be able to read what it passes on.
-        patch.setitem(connection.settings_dict["OPTIONS"], "sslmode", "disable")
+    with unsure_postgresql.only_by_way_of_one() as unsure:
         answer = publishing.publish_call([NewEvent(event_type="a", payload=b"1")], key, is_batch=False)
-        connection.close()
     assert unsure.commits == 2
     [event], [row] = Event.objects.all(), WebhookRequest.objects.all()
     assert json.loads(answer.body) == {

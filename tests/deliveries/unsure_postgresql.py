@@ -4,20 +4,23 @@ import contextlib
 import select
 import socket
 import socketserver
-import threading
 from collections.abc import Callable, Iterator
 
-import psycopg
+import pytest
+from django.db import connection
+
+from tests.receiver import serving
 
 
 class UnsurePostgreSQL(socketserver.ThreadingTCPServer):
-    """Passes on what a client and PostgreSQL tell each other, but for the answer to the first COMMIT."""
+    """Passes on what a client and PostgreSQL tell each other, but for the answers to the first COMMITs."""
 
     daemon_threads = True
 
-    def __init__(self, reach: Callable[[], socket.socket]) -> None:
+    def __init__(self, reach: Callable[[], socket.socket], losing: int) -> None:
         super().__init__(("127.0.0.1", 0), _Link)
         self.reach = reach
+        self.losing = losing
         self.commits = 0
 
     @property
@@ -38,13 +41,14 @@ class _Link(socketserver.BaseRequestHandler):
                     return
                 if end is near and b"COMMIT\0" in data:
                     self.server.commits += 1
-                    is_lost = self.server.commits == 1
+                    is_lost = self.server.commits <= self.server.losing
                 (far if end is near else near).sendall(data)
 
 
 @contextlib.contextmanager
-def in_front_of(database: psycopg.ConnectionInfo) -> Iterator[UnsurePostgreSQL]:
-    """Run one that passes on to this database."""
+def only_by_way_of_one(*, losing: int = 1) -> Iterator[UnsurePostgreSQL]:
+    """Run one that loses the answers to so many COMMITs, and have this thread's connection go through it."""
+    database = connection.connection.info
     host, port = database.host, database.port
 
     def reach() -> socket.socket:
@@ -54,11 +58,13 @@ def in_front_of(database: psycopg.ConnectionInfo) -> Iterator[UnsurePostgreSQL]:
         far.connect(f"{host}/.s.PGSQL.{port}")
         return far
 
-    with UnsurePostgreSQL(reach) as unsure:
-        thread = threading.Thread(target=unsure.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
-        thread.start()
+    with UnsurePostgreSQL(reach, losing) as unsure, serving(unsure), pytest.MonkeyPatch.context() as patch:
+        connection.close()
+        patch.setitem(connection.settings_dict, "HOST", "127.0.0.1")
+        patch.setitem(connection.settings_dict, "PORT", unsure.port)
+        # It has to be able to read what it passes on.
+        patch.setitem(connection.settings_dict["OPTIONS"], "sslmode", "disable")
         try:
             yield unsure
         finally:
-            unsure.shutdown()
-            thread.join()
+            connection.close()

@@ -100,6 +100,9 @@ def test_web_refuses_within_seconds_while_postgresql_says_nothing(site: Site, si
             assert [status, *(call.status for call in calls)] == [503, 503, 503]
             assert max(seconds, *(call.seconds for call in calls)) < REFUSAL_SECONDS
             running.accept(subscription_id)
+        # A worker that was not answered is not one that its requests may have killed.
+        running.wait_until_settled()
+        assert {row["status"] for row in running.requests()} == {"delivered"}
 
 
 def test_web_and_workers_come_back_when_postgresql_fails_over_without_a_word(site: Site, size: int, seed: int):
