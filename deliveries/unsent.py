@@ -18,16 +18,23 @@ COMMITTED_SECONDS = 10.0
 
 # The attempt was not made, and the next one gets its number. What another worker has locked is left to it.
 GIVE_BACK = """
-UPDATE webhook_requests
-SET next_attempt_at = statement_timestamp(), lease_token = NULL, attempt_count = attempt_count - 1
-WHERE id IN (
-    SELECT id
+WITH unsent AS (
+    SELECT id, subscription_id
     FROM webhook_requests
     WHERE lease_token IS NOT NULL
         AND lease_token = ANY(%(lease_tokens)s::uuid[])
         AND (%(ids)s::uuid[] IS NULL OR id = ANY(%(ids)s::uuid[]))
     FOR NO KEY UPDATE SKIP LOCKED
 )
+UPDATE webhook_requests AS r
+SET
+    -- in an ordered subscription it was at the head, and stays there
+    next_attempt_at = CASE WHEN s.ordered THEN r.received_at ELSE statement_timestamp() END,
+    lease_token = NULL,
+    attempt_count = r.attempt_count - 1
+FROM unsent
+JOIN subscriptions AS s ON s.id = unsent.subscription_id
+WHERE r.id = unsent.id
 """
 
 

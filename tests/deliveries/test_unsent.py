@@ -45,6 +45,15 @@ def test_what_is_given_back_is_as_it_was_and_due(make_subscription, make_request
     assert after.trigger == request.trigger
 
 
+def test_what_is_given_back_keeps_its_place_in_an_ordered_subscription(make_subscription, make_request):
+    subscription = make_subscription(ordered=True)
+    first, _ = make_request(subscription), make_request(subscription)
+    for _ in range(2):
+        claimed = claims.claim(10).requests
+        assert [one.id for one in claimed] == [first.id]
+        unsent.give_back(claimed)
+
+
 def test_no_more_than_what_it_names_is_given_back(make_subscription, make_request):
     for _ in range(3):
         make_request(make_subscription())
@@ -92,4 +101,4 @@ def test_it_finds_a_claim_in_the_index_of_leases():
     parameters = {"lease_tokens": [new_id()], "ids": None}
     [[plan]] = sql.run(f"EXPLAIN (FORMAT JSON) {unsent.GIVE_BACK}", parameters)
     indexes = {node.get("Index Name") for node in nodes_of(plan[0]["Plan"])} - {None}
-    assert indexes == {"requests_leased", "webhook_requests_pkey"}
+    assert indexes - {"subscriptions_pkey"} == {"requests_leased", "webhook_requests_pkey"}
