@@ -24,6 +24,8 @@ def send(subject: str, text: str) -> None:
 def _send(subject: str, text: str) -> None:
     try:
         mail_admins(subject, text)
-    except Exception as error:  # the end of a thread, whatever the mail backend is
+    except OSError as error:  # the mail server's or the network's doing; smtplib's own errors are of this kind
         reason = f"{type(error).__name__}: {error}"
         logger.warning("a mail could not be sent", extra={"subject": subject, "reason": reason})
+    except Exception:  # nobody waits for this thread: what else is wrong shows in the log or nowhere
+        logger.exception("a mail could not be sent", extra={"subject": subject})

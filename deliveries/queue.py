@@ -16,7 +16,7 @@ from typing import Any
 import redis
 from django.conf import settings
 from rq import Queue, serializers
-from rq.exceptions import NoSuchJobError
+from rq.exceptions import NoSuchJobError, TimeoutFormatError
 from rq.job import Job as RQJob
 from rq.serializers import JSONSerializer
 from rq.timeouts import JobTimeoutException as JobTimeoutException
@@ -93,13 +93,16 @@ class Job(RQJob):
 
 _restore = RQJob.restore
 
+# What RQ raises over a job that it cannot read: anybody may have written it.
+STUMBLES = (AssertionError, RecursionError, TimeoutFormatError, ValueError)
+
 
 def _restore_harmless(job: RQJob, raw_data: Any) -> Any:
     if sum(map(len, raw_data.values())) > MOST_JOB_BYTES:
         raise NoSuchJobError("This is no job: it is too large.")
     try:
         restored = _restore(job, raw_data)
-    except Exception as error:  # whatever RQ stumbles over: anybody may have written it
+    except STUMBLES as error:
         raise NoSuchJobError(f"This is no job: {error!r}") from error
     for end in ("success", "failure", "stopped"):
         setattr(job, f"_{end}_callback_name", None)

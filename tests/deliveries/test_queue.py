@@ -385,6 +385,22 @@ def test_a_worker_reads_no_job_that_is_over(client, tmp_path, monkeypatch):
     assert not client.exists("rq:queue:deliveries:intermediate")
 
 
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"timeout": "no number"},
+        {"status": "no status"},
+        {"description": b"\xff"},
+        {"dependency_ids": "[" * 10_000},
+    ],
+    ids=lambda fields: next(iter(fields)),
+)
+def test_a_job_that_cannot_be_read_is_none(client, tmp_path, fields):
+    strange_job(client, folder=str(tmp_path), **fields)
+    with pytest.raises(NoSuchJobError):
+        queue.Job.fetch("strange", connection=client)
+
+
 def test_a_job_that_unpacks_to_a_great_deal_is_none(client, tmp_path):
     strange_job(client, folder=str(tmp_path), data=zlib.compress(bytes(100_000_000), 9))
     with pytest.raises(NoSuchJobError):

@@ -314,6 +314,16 @@ def test_a_mail_server_that_hangs_holds_up_nothing(mail_server, settings, make_f
     wait_until(lambda: unsent(caplog), bool, lambda: caplog.text)
 
 
+def test_a_mail_that_our_own_mistake_keeps_back_is_an_error_in_the_log(settings, make_failing, caplog):
+    settings.EMAIL_BACKEND = "deliveries.nowhere.Backend"
+    make_failing(days=1)
+    assert tasks.warn() == 1
+    wait_until(lambda: unsent(caplog), bool, lambda: caplog.text)
+    (record,) = unsent(caplog)
+    assert (record.levelname, record.message) == ("ERROR", "a mail could not be sent")
+    assert record.exc_info[0] is ModuleNotFoundError
+
+
 def test_an_error_of_the_service_itself_is_mailed_to_nobody(settings):
     """Django would mail it, with what was sent, in the middle of the call."""
     settings.DEBUG = False
