@@ -188,6 +188,9 @@ AUTHENTICATION_BACKENDS = [
     "django.contrib.auth.backends.ModelBackend",
 ]
 
+# Whoever logs in on a page that names no place of this site to go on to.
+LOGIN_REDIRECT_URL = "admin:index"
+
 # Whether everybody has to set up a one-time code before anything else.
 REQUIRE_OTP = env.bool("REQUIRE_OTP", False)
 OTP_TOTP_ISSUER = "Webhook delivery service"
