@@ -2,11 +2,12 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, cast
 
 from django.db import Error
 from django.db.models import Model
 from django.http import HttpRequest, HttpResponse
+from django.urls import ResolverMatch
 from rest_framework.request import Request
 
 from subscriptions import audit, problems
@@ -88,13 +89,19 @@ def _manages(request: HttpRequest) -> bool:
 
 
 def _record_call(request: HttpRequest, response: Any) -> None:
-    """Record what was called: POST /subscriptions/ID/test is `test` of a subscription."""
-    collection, *rest = request.path_info.strip("/").split("/")
+    """Record what was called: POST /subscriptions/ID/test is `test` of a subscription.
+
+    By the route, whose only parameter is the id: a project may have included it under any prefix.
+    """
+    match = cast(ResolverMatch, request.resolver_match)
+    path, _, rest = match.route.partition("<")
+    collection = path.strip("/").rpartition("/")[2]
+    verb = rest.partition(">")[2].strip("/")
     kind = KINDS.get(collection, collection.removesuffix("s").replace("-", " "))
-    action = rest[-1].replace("-", " ") if len(rest) > 1 else VERBS.get(request.method or "", "call")
+    action = verb.replace("-", " ") or VERBS.get(request.method or "", "call")
     data = response.data if isinstance(getattr(response, "data", None), dict) else {}
-    object_id = rest[0] if rest else data.get("id", "")
-    audit.record(actor_of(request), action[:64], kind=kind[:64], object_id=object_id, after=_given(response))
+    object_id = next(iter(match.kwargs.values()), data.get("id", ""))
+    audit.record(actor_of(request), action, kind=kind, object_id=object_id, after=_given(response))
 
 
 def _given(response: Any) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 from typing import Any
 
 import pytest
-from django.urls import path, resolve
+from django.urls import include, path, resolve
 from django.utils import timezone
 from drf_spectacular.generators import SchemaGenerator
 from rest_framework.request import Request
@@ -198,18 +198,20 @@ class ThingView(APIView):
         return Response({"id": "the-id-of-it", "given": request.data}, status=201)
 
 
-urlpatterns = [
+things = [
     path("event-types", ThingView.as_view()),
     path("subscriptions/<uuid:subscription_id>/send-test", ThingView.as_view()),
 ]
+urlpatterns = [*things, path("webhooks/v1/", include(things))]
 
 
 @pytest.mark.urls(__name__)
-def test_it_records_what_a_view_has_not_recorded(client_with_key, key):
+@pytest.mark.parametrize("prefix", ["/", "/webhooks/v1/"])
+def test_it_records_what_a_view_has_not_recorded(client_with_key, key, prefix):
     row_id = new_id()
     body = {"name": "invoice.paid", "secret": "hidden", "body": {"large": "payload"}}
-    client_with_key.post("/event-types", body, format="json")
-    client_with_key.post(f"/subscriptions/{row_id}/send-test")
+    client_with_key.post(f"{prefix}event-types", body, format="json")
+    client_with_key.post(f"{prefix}subscriptions/{row_id}/send-test")
     made, tried = AuditEntry.objects.order_by("id")
     assert (made.actor, made.action, made.object_kind, made.object_id, made.after) == (
         str(key),
