@@ -18,11 +18,11 @@ class RecordedFilter(TimeFilter):
 
 
 class KindFilter(admin.SimpleListFilter):
-    """Answers what was done to subscriptions, to requests, to operations, to keys or to people."""
+    """Answers what was done to subscriptions, to requests, to operations, to event types, to keys, to people or to queues."""
 
     title = "object"
     parameter_name = "kind"
-    kinds = ("subscription", "webhook request", "operation", "event type", "API key", "user")
+    kinds = ("subscription", "webhook request", "operation", "event type", "API key", "user", "queue")
 
     def lookups(self, request: HttpRequest, model_admin: admin.ModelAdmin) -> list[tuple[str, str]]:
         return [(kind, kind) for kind in self.kinds]

@@ -89,7 +89,8 @@ def test_only_superusers_are_shown_the_way_there():
 
 def test_what_a_superuser_does_to_a_queue_is_in_the_audit_log():
     queue.wake_up()
-    answer = client_of("superuser").post(f"{HOME}queues/0/empty/")
+    client = client_of("superuser")
+    answer = client.post(f"{HOME}queues/0/empty/")
     assert (answer.status_code, answer["Location"]) == (302, f"{HOME}queues/0/")
     assert django_rq.get_queue("deliveries").count == 0
     entry = AuditEntry.objects.values("actor", "action", "object_kind", "object_id").latest("id")
@@ -99,6 +100,10 @@ def test_what_a_superuser_does_to_a_queue_is_in_the_audit_log():
         "object_kind": "queue",
         "object_id": "queues/0/empty/",
     }
+    log = reverse("admin:subscriptions_auditentry_changelist")
+    page = client.get(log, {"kind": "queue"}).content.decode()
+    assert "queues/0/empty/" in page
+    assert "?kind=queue" in client.get(log).content.decode()
 
 
 def test_it_refuses_a_form_from_elsewhere():
