@@ -10,8 +10,8 @@ from csp.decorators import csp_replace
 from django.contrib import admin, messages
 from django.contrib.auth.models import User
 from django.core.exceptions import PermissionDenied
-from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect, QueryDict
-from django.urls import URLPattern, reverse
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect, QueryDict
+from django.urls import NoReverseMatch, URLPattern, reverse
 from django.utils.http import url_has_allowed_host_and_scheme
 from django_rq.urls import get_admin_urlpatterns, get_api_urlpatterns
 from redis.exceptions import RedisError
@@ -23,6 +23,20 @@ from subscriptions.visible import visible, visible_page
 logger = logging.getLogger(__name__)
 
 View = Callable[..., HttpResponse]
+
+# What RQ and its pages raise over a job, worker or queue that is gone, and over what anybody may have written into
+# Redis: they look at nothing before they use it.
+STUMBLES = (
+    *queue.JOB_ERRORS,
+    NoReverseMatch,  # for where a form says to go on to
+    ArithmeticError,
+    AssertionError,
+    AttributeError,
+    LookupError,
+    RecursionError,
+    TypeError,
+    ValueError,
+)
 
 # They put styles into their pages, and scripts, which stay out: they only make whole rows clickable.
 with_styles = csp_replace({"style-src": [SELF, UNSAFE_INLINE]})
@@ -50,18 +64,17 @@ def _for_superusers(view: View) -> View:
             # The page of figures would show everybody these alone from then on.
             request.GET = QueryDict()
         try:
-            return _harmless(request, view(request, *args, **kwargs))
+            answer = view(request, *args, **kwargs)
         except RedisError:
             messages.error(request, "Redis does not answer.")
             return HttpResponseRedirect(reverse("admin:index"))
-        except (Http404, PermissionDenied):
-            raise
-        except Exception as error:  # whatever RQ's pages stumble over: anybody may have written it
+        except STUMBLES as error:
             logger.warning("a page of RQ's cannot be shown", extra={"page": _name(request), "reason": repr(error)})
             messages.error(request, "There is no such thing in Redis, or no longer.")
             home = reverse("django_rq:home")
             # Unless that is what cannot be shown: anything may be in Redis.
             return HttpResponseRedirect(home if request.path != home else reverse("admin:index"))
+        return _harmless(request, answer)
 
     return cast(View, with_styles(admin.site.admin_view(inner)))
 
