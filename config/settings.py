@@ -369,6 +369,7 @@ LOGGING = {
             "rename_fields": {"asctime": "time", "levelname": "level", "name": "logger"},
         },
     },
+    "filters": {"shortened": {"()": "config.refused_forms.Shortened"}},
     "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "json"}},
     "root": {"handlers": ["stderr"], "level": LOG_LEVEL},
     "loggers": {
@@ -381,7 +382,7 @@ LOGGING = {
         # Whoever calls could fill the log with stacks: a wrong Host, too many files, a filter that the
         # admin does not offer. Refused forms are a line each, which tells what CSRF_TRUSTED_ORIGINS lacks.
         "django.security": {"level": "CRITICAL"},
-        "django.security.csrf": {"level": "WARNING"},
+        "django.security.csrf": {"level": "WARNING", "filters": ["shortened"]},
         "axes": {"level": "ERROR"},
     },
 }

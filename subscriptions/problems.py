@@ -190,6 +190,7 @@ def respond_to(error: Exception) -> HttpResponse:
     return _respond(problem_for(error))
 
 
+# Nothing is done here that a form from elsewhere could want; Django would refuse one with a page of HTML.
 @csrf_exempt
 def not_found(request: HttpRequest, exception: Exception | None = None) -> HttpResponse:
     return _respond(Problem(status=404, code="not_found", detail="There is no such path."))
@@ -198,6 +199,7 @@ def not_found(request: HttpRequest, exception: Exception | None = None) -> HttpR
 def read_only(view: Callable[..., HttpResponse]) -> Callable[..., HttpResponse]:
     """Have a page answer GET and HEAD alone: DRF would render its refusal of others as a page too."""
 
+    # What could change something does not get through to the page; see `not_found`.
     @csrf_exempt
     @functools.wraps(view)
     def answer(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
