@@ -18,7 +18,7 @@ class RecordedFilter(TimeFilter):
 
 
 class KindFilter(admin.SimpleListFilter):
-    """Answers what was done to subscriptions, to requests, to operations, to event types, to keys, to people or to queues."""
+    """Answers what was done to subscriptions, for instance, or to people."""
 
     title = "object"
     parameter_name = "kind"

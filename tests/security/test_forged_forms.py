@@ -1,4 +1,4 @@
-"""What another site has the browser of somebody send who is logged in to the console (CSRF): nothing comes of it."""
+"""What another site has the browser of somebody send who is logged in (CSRF): nothing comes of it."""
 
 import logging
 
