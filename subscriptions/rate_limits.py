@@ -31,6 +31,9 @@ logger = logging.getLogger(__name__)
 REDIS_TIMEOUT_SECONDS = 0.25
 REDIS_AWAY_SECONDS = 5.0
 
+# What counting raises while Redis is away, and over what is no count: anybody may have written it.
+STUMBLES = (redis.RedisError, ArithmeticError, ValueError)
+
 # Until when a Redis is left alone, by its URL.
 _away_until: dict[str, float] = {}
 
@@ -60,9 +63,9 @@ def count(name: str, limit: RateLimitItem, *, whose: str) -> None:
         _away_until.pop(url, None)
         if not is_within:
             raise _too_many(limit, _limiter(url).get_window_stats(limit, name).reset_time, whose)
-    except redis.RedisError as error:
+    except STUMBLES as error:
         _away_until[url] = time.monotonic() + REDIS_AWAY_SECONDS
-        logger.warning("calls are not limited: Redis is away", extra={"reason": str(error)})
+        logger.warning("calls are not limited: Redis does not count", extra={"reason": str(error)})
 
 
 def _too_many(limit: RateLimitItem, reset_time: float, whose: str) -> Problem:

@@ -4,6 +4,7 @@ import socket
 import time
 
 import pytest
+import redis
 from django.test import Client
 
 from config import embedded
@@ -86,6 +87,19 @@ def test_it_has_no_limit_where_none_is_set(make_client, settings):
 
 def test_it_refuses_nobody_while_redis_is_away(make_client, no_redis):
     assert statuses(make_client(), 5) == [200] * 5
+
+
+@pytest.mark.parametrize("text", ["inf", "3.5", "9" * 400])
+def test_it_refuses_nobody_by_what_is_no_count(make_client, settings, monkeypatch, text):
+    monkeypatch.setattr(rate_limits, "REDIS_AWAY_SECONDS", 0.0)
+    client = make_client()
+    assert statuses(client, 1) == [200]
+    with redis.Redis.from_url(settings.REDIS_URL) as connection:
+        [key] = connection.keys("LIMITS:*")
+        connection.set(key, text, ex=2 * 3600)
+        assert statuses(client, 5) == [200] * 5
+        connection.delete(key)
+    assert statuses(client, 4) == [200, 200, 200, 429]
 
 
 def test_it_waits_once_for_a_redis_that_hangs(make_client, settings, monkeypatch):
