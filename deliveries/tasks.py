@@ -1,5 +1,6 @@
 """What the queue runs. Each is harmless when it runs twice, or twice at once."""
 
+import math
 import os
 import socket
 import time
@@ -20,28 +21,75 @@ BEAT_DEADLINE_SECONDS = 1.0
 # How long operations are run before whatever else waits for the maintenance worker.
 OPERATIONS_SECONDS = 10.0
 
-_dispatcher: Dispatcher | None = None
-_tally = Tally()
-_unanswered = UnansweredClaims()
-_beaten_at = 0.0
 
-
-def deliver_due() -> int:
-    """Deliver everything that is due; return how many attempts were made.
+class Process:
+    """What a process keeps from one task to the next: its dispatcher, and what it has counted and told.
 
     The dispatcher lives as long as the process, and its connections to receivers with it.
     """
+
+    def __init__(self) -> None:
+        self._dispatcher: Dispatcher | None = None
+        self._tally = Tally()
+        self._unanswered = UnansweredClaims()
+        self._beaten_at = -math.inf
+
+    def drain(self) -> int:
+        """Deliver everything that is due; return how many attempts were made."""
+        try:
+            self.beat(Heartbeat.Kind.WORKER)
+            return self.dispatcher().drain()
+        except Exception:
+            # Nothing ends here. Whatever is raised, RQ's time limit included, may have struck anywhere
+            # in the loop, which is not to go on from there with the next job; the leases see to the
+            # calls in flight.
+            connection.close()
+            self.close()
+            raise
+
+    def dispatcher(self) -> Dispatcher:
+        if self._dispatcher is None:
+            self._dispatcher = Dispatcher(
+                work_waiting=queue.take_wake_ups,
+                should_stop=worker.is_stopping,
+                keep_alive=self._keep_alive,
+                tally=self._tally,
+                unanswered=self._unanswered,
+            )
+        return self._dispatcher
+
+    def beat(self, kind: str) -> None:
+        """Say now and then that this process is alive, and if it is a worker's what it has counted."""
+        if time.monotonic() - self._beaten_at < BEAT_SECONDS:
+            return
+        # Noted first: a database that hangs is not to be waited for at every turn of a loop.
+        self._beaten_at = time.monotonic()
+        with sql.deadline(BEAT_DEADLINE_SECONDS):
+            counts = self._tally.document() if kind == Heartbeat.Kind.WORKER else None
+            Heartbeat.objects.beat(kind, f"{socket.gethostname()}:{os.getpid()}", counts)
+
+    def close(self) -> None:
+        """Give up the dispatcher with its calls in flight; the next drain has a new one."""
+        dispatcher, self._dispatcher = self._dispatcher, None
+        if dispatcher is not None:
+            dispatcher.close()  # which may fail after whatever was raised, and is not to be tried again
+
+    def _keep_alive(self) -> None:
+        """Give the signs of life of a long drain; the dispatcher itself deals with a database that is away."""
+        worker.keep_alive()
+        try:
+            self.beat(Heartbeat.Kind.WORKER)
+        except Error:
+            connection.close()
+
+
+process = Process()
+
+
+def deliver_due() -> int:
+    """Deliver everything that is due; return how many attempts were made."""
     queue.take_wake_ups()
-    try:
-        _beat(Heartbeat.Kind.WORKER)
-        return _get_dispatcher().drain()
-    except Exception:
-        # Nothing ends here. Whatever is raised, RQ's time limit included, may have struck anywhere
-        # in the loop, which is not to go on from there with the next job; the leases see to the
-        # calls in flight.
-        connection.close()
-        _close_dispatcher()
-        raise
+    return process.drain()
 
 
 def purge() -> int:
@@ -79,57 +127,9 @@ def warn() -> int:
 
 def beat_maintenance() -> None:
     """Say that the maintenance worker is alive."""
-    _beat(Heartbeat.Kind.MAINTENANCE)
+    process.beat(Heartbeat.Kind.MAINTENANCE)
 
 
 def beat_scheduler() -> None:
     """Say that the scheduler is alive."""
-    _beat(Heartbeat.Kind.SCHEDULER)
-
-
-def _beat(kind: str) -> None:
-    global _beaten_at
-    if time.monotonic() - _beaten_at >= BEAT_SECONDS:
-        # Noted first: a database that hangs is not to be waited for at every turn of a loop.
-        _beaten_at = time.monotonic()
-        with sql.deadline(BEAT_DEADLINE_SECONDS):
-            counts = _tally.document() if kind == Heartbeat.Kind.WORKER else None
-            Heartbeat.objects.beat(kind, f"{socket.gethostname()}:{os.getpid()}", counts)
-
-
-def _keep_alive() -> None:
-    """Give the signs of life of a long drain; the dispatcher itself deals with a database that is away."""
-    worker.keep_alive()
-    try:
-        _beat(Heartbeat.Kind.WORKER)
-    except Error:
-        connection.close()
-
-
-def _get_dispatcher() -> Dispatcher:
-    global _dispatcher
-    if _dispatcher is None:
-        _dispatcher = Dispatcher(
-            work_waiting=queue.take_wake_ups,
-            should_stop=worker.is_stopping,
-            keep_alive=_keep_alive,
-            tally=_tally,
-            unanswered=_unanswered,
-        )
-    return _dispatcher
-
-
-def begin_afresh() -> None:
-    """Have this process be a worker that has just started: nothing in flight, nothing counted or told."""
-    global _tally, _unanswered, _beaten_at
-    _close_dispatcher()
-    _tally = Tally()
-    _unanswered = UnansweredClaims()
-    _beaten_at = 0.0
-
-
-def _close_dispatcher() -> None:
-    global _dispatcher
-    dispatcher, _dispatcher = _dispatcher, None
-    if dispatcher is not None:
-        dispatcher.close()  # which may fail after whatever was raised, and is not to be tried again
+    process.beat(Heartbeat.Kind.SCHEDULER)

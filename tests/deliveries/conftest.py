@@ -76,11 +76,11 @@ def publish(client_with_key: APIClient) -> Callable[..., HttpResponse]:
 
 
 @pytest.fixture
-def fresh_worker() -> Iterator[None]:
+def fresh_worker(monkeypatch: pytest.MonkeyPatch) -> Iterator[tasks.Process]:
     """Have this process be a worker that has just started, and leave nothing of it behind."""
-    tasks.begin_afresh()
-    yield
-    tasks.begin_afresh()
+    with contextlib.closing(tasks.Process()) as process:
+        monkeypatch.setattr(tasks, "process", process)
+        yield process
 
 
 @pytest.fixture

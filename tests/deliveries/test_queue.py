@@ -93,9 +93,11 @@ def test_an_idle_worker_looks_for_due_requests_by_itself(make_subscription, make
 
 
 @pytest.mark.django_db(transaction=True)
-def test_a_dispatcher_that_is_broken_is_not_worked_with_again(make_subscription, make_request, make_due, receiver):
+def test_a_dispatcher_that_is_broken_is_not_worked_with_again(
+    fresh_worker, make_subscription, make_request, make_due, receiver
+):
     request = make_request(make_subscription(receiver.url))
-    tasks._get_dispatcher().close()
+    fresh_worker.dispatcher().close()
     with pytest.raises(OSError, match="Bad file descriptor"):
         tasks.deliver_due()
     make_due(request)
