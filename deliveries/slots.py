@@ -1,7 +1,7 @@
-"""Whose calls a worker has in flight, and how many more each customer may have. Pure.
+"""Whose calls a process has in flight, and how many more each customer may have. Pure.
 
 A customer is a tenant, or a subscription that has none. None may have more calls in flight
-than a worker has slots free: alone it gets half of them, beside another a third. So there
+than the process has slots free: alone it gets half of them, beside another a third. So there
 is always room for a newcomer, however many receivers of somebody else hang.
 """
 
@@ -12,7 +12,7 @@ from uuid import UUID
 
 
 class Slots:
-    """The slots of one worker."""
+    """The slots of one process: a worker's for deliveries, or those of web for test calls."""
 
     def __init__(self, free: int, held: Mapping[str, int] | None = None) -> None:
         self.free = free

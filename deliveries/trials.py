@@ -5,9 +5,11 @@ is no webhook request, so that nothing of it is stored, retried or counted by th
 """
 
 import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from threading import BoundedSemaphore
+from threading import Lock
 from uuid import UUID
 
 import limits
@@ -15,6 +17,7 @@ import limits
 from deliveries import calls, courier
 from deliveries.leases import Target
 from deliveries.outcome import HINTS, ErrorClass, Outcome
+from deliveries.slots import Slots
 from subscriptions import rate_limits
 from subscriptions.ids import new_id
 from subscriptions.models import Subscription
@@ -24,14 +27,15 @@ from subscriptions.secrets import UnreadableSecret
 logger = logging.getLogger(__name__)
 
 # A trial holds a thread of web for as long as the receiver takes: of the 16 of a process
-# these at most.
+# these at most, shared among customers as a worker shares its calls.
 MOST_AT_ONCE = 4
 RETRY_AFTER_SECONDS = 5
 
 # For each subscription: enough for a person who tries things, too few to make a load of.
 LIMIT = limits.parse("20/minute")
 
-_slots = BoundedSemaphore(MOST_AT_ONCE)
+_slots = Slots(MOST_AT_ONCE)
+_lock = Lock()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -57,27 +61,43 @@ class Trial:
 def run(subscription: Subscription, event_type: str, payload: bytes) -> Trial:
     """Call the subscription's receiver now and return what came of it, within the subscription's call limit.
 
-    Raises Problem (429) beyond LIMIT, and while this process makes as many trials as it may.
+    Raises Problem (429) beyond LIMIT, and while as many trials as may be are being made, in this
+    process or of the subscription's customer.
     """
     rate_limits.count(f"test {subscription.id}", LIMIT, whose="tests of this subscription")
-    if not _slots.acquire(blocking=False):
-        raise Problem(
-            status=429,
-            code="too_many_tests",
-            detail="Too many test calls are being made at this moment. Try again.",
-            headers={"Retry-After": str(RETRY_AFTER_SECONDS)},
-        )
+    target = Target.of_subscription(subscription)
+    with _slot_of(target.customer):
+        return _call(target, event_type, payload)
+
+
+@contextmanager
+def _slot_of(customer: str) -> Iterator[None]:
+    """Hold a slot; raise Problem (429) if this customer may have none."""
+    with _lock:
+        if not _slots.allowance(customer):
+            raise _too_many()
+        _slots.take(customer)
     try:
-        return _call(subscription, event_type, payload)
+        yield
     finally:
-        _slots.release()
+        with _lock:
+            _slots.give_back(customer)
 
 
-def _call(subscription: Subscription, event_type: str, payload: bytes) -> Trial:
+def _too_many() -> Problem:
+    return Problem(
+        status=429,
+        code="too_many_tests",
+        detail="Too many test calls are being made at this moment. Try again.",
+        headers={"Retry-After": str(RETRY_AFTER_SECONDS)},
+    )
+
+
+def _call(target: Target, event_type: str, payload: bytes) -> Trial:
     webhook_id, at = new_id(), datetime.now(UTC)
     try:
         call = calls.build(
-            Target.of_subscription(subscription),
+            target,
             tag=None,
             request_id=webhook_id,
             event_type=event_type,
@@ -88,6 +108,6 @@ def _call(subscription: Subscription, event_type: str, payload: bytes) -> Trial:
         outcome = courier.send_one(call)
     except (ValueError, UnreadableSecret):
         # As in a delivery: what is stored cannot be sent. The log says why, the caller may not know.
-        logger.exception("a test call cannot be made", extra={"subscription_id": str(subscription.id)})
+        logger.exception("a test call cannot be made", extra={"subscription_id": str(target.id)})
         outcome = Outcome(error=ErrorClass.INTERNAL, response_ms=0)
     return Trial(webhook_id=webhook_id, event_type=event_type, attempted_at=at, outcome=outcome)

@@ -4,6 +4,7 @@ import base64
 import json
 import threading
 import uuid
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -214,27 +215,54 @@ def test_it_tests_a_subscription_twenty_times_a_minute_at_most(test, make_subscr
     assert test(make_subscription(receiver.url)).status_code == 200
 
 
+@pytest.fixture
+def hanging(test, receiver):
+    """Test these subscriptions at once, and have their receiver answer when the block is over."""
+
+    @contextmanager
+    def hang(subscriptions):
+        hold = threading.Event()
+        receiver.otherwise = Answer(hold=hold)
+        statuses = []
+
+        def test_one(subscription):
+            statuses.append(test(subscription).status_code)
+            connection.close()
+
+        threads = [threading.Thread(target=test_one, args=[subscription]) for subscription in subscriptions]
+        for thread in threads:
+            thread.start()
+        try:
+            receiver.wait_for(len(threads))
+            receiver.otherwise = Answer()
+            yield
+        finally:
+            hold.set()
+            for thread in threads:
+                thread.join()
+        assert statuses == [200] * len(threads)
+
+    return hang
+
+
+TOO_MANY = problem(429, "too_many_tests", "Too many test calls are being made at this moment. Try again.")
+
+
 @pytest.mark.django_db(transaction=True)
-def test_it_leaves_threads_to_others_while_receivers_hang(test, make_subscription, receiver):
-    hold = threading.Event()
-    receiver.otherwise = Answer(hold=hold)
-    subscription = make_subscription(receiver.url)
-    statuses = []
-
-    def hang():
-        statuses.append(test(subscription).status_code)
-        connection.close()
-
-    threads = [threading.Thread(target=hang) for _ in range(trials.MOST_AT_ONCE)]
-    for thread in threads:
-        thread.start()
-    receiver.wait_for(trials.MOST_AT_ONCE)
-    answer = test(make_subscription(receiver.url))
-    hold.set()
-    for thread in threads:
-        thread.join()
-    detail = "Too many test calls are being made at this moment. Try again."
-    assert json.loads(answer.content) == problem(429, "too_many_tests", detail)
+def test_it_leaves_threads_to_others_while_receivers_hang(test, make_subscription, receiver, hanging):
+    subscriptions = [make_subscription(receiver.url) for _ in range(trials.MOST_AT_ONCE)]
+    with hanging(subscriptions):
+        answer = test(make_subscription(receiver.url))
+    assert json.loads(answer.content) == TOO_MANY
     assert answer["Retry-After"] == "5"
-    assert statuses == [200] * trials.MOST_AT_ONCE
-    assert test(subscription).status_code == 200
+    assert test(subscriptions[0]).status_code == 200
+
+
+@pytest.mark.django_db(transaction=True)
+def test_one_tenant_makes_half_of_the_tests_at_once(test, make_subscription, receiver, hanging):
+    first, second, third = (make_subscription(receiver.url, tenant="acme") for _ in range(3))
+    other = make_subscription(receiver.url, tenant="other")
+    with hanging([first, second]):
+        assert test(third).json() == TOO_MANY
+        assert test(other).status_code == 200
+    assert test(third).status_code == 200
