@@ -202,10 +202,11 @@ def _rooms(operation: Operation) -> list[_Room]:
 
 
 def _batch_size() -> int:
-    """Return one operation's share of what all of them may bring back in an interval."""
-    active = max(1, Operation.objects.active().count())
+    """Return one operation's share of what all may bring back in an interval that have a batch in it."""
+    interval = timedelta(seconds=INTERVAL_SECONDS)
+    sharing = max(1, Operation.objects.active().filter(next_batch_at__lte=Now() + interval).count())
     rate: int = settings.OPERATION_RATE
-    return max(1, round(rate * INTERVAL_SECONDS / active))
+    return max(1, round(rate * INTERVAL_SECONDS / sharing))
 
 
 def _wanted(each: _Room, share: int) -> int:

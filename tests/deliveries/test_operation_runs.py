@@ -155,6 +155,22 @@ def test_two_operations_share_the_rate(start, make_subscription, make_failed, se
     assert len(replaying()) == 10
 
 
+def test_an_operation_that_waits_leaves_the_rate_to_the_others(
+    start, make_subscription, make_failed, settings, monkeypatch
+):
+    paused, other = make_subscription(max_in_flight=1, status="paused"), make_subscription(max_in_flight=1000)
+    make_failed(paused, 3)
+    make_failed(other, 30)
+    monkeypatch.setattr(bulk_runs, "WAIT_SECONDS", 60)
+    start(paused)
+    step(), step(), step()
+    assert len(replaying()) == 1
+    start(other)
+    settings.OPERATION_RATE = 40
+    bulk_runs.step(), bulk_runs.step()
+    assert len(replaying()) == 11
+
+
 def test_a_fresh_event_waits_for_one_round_of_calls_at_most(
     start, make_subscription, make_failed, make_request, receiver, deliver
 ):
