@@ -6,10 +6,12 @@ import logging
 import signal
 import time
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, Self
 
 import redis
 from django.db import Error, connection
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 from rq import SimpleWorker, worker_registration
 from rq.exceptions import DequeueTimeout, NoSuchJobError, StopRequested
 from rq.job import Job as RQJob
@@ -27,8 +29,8 @@ KEEP_ALIVE_SECONDS = 10
 IDLE_LOOK_SECONDS = 5
 IDLE_TASKS = {queue.DELIVERIES: queue.DELIVER_DUE, queue.MAINTENANCE: queue.RUN_OPERATIONS}
 
-# How long a worker waits for a job at a time, and for an answer of a Redis that hangs: at
-# most twice in a row, once for a job and once to say goodbye, before it looks for itself.
+# How long a worker waits for a job at a time, and for an answer of a Redis that hangs,
+# before it looks for itself.
 JOB_WAIT_SECONDS = 2
 REDIS_HANGS_AFTER_SECONDS = JOB_WAIT_SECONDS + 1
 
@@ -55,11 +57,35 @@ class TakenJob(queue.Job):
             raise DequeueTimeout(JOB_WAIT_SECONDS, args[0]) from error
 
 
+class AskingOnce(Retry):
+    """Has a client of Redis give up for good when an answer did not come in time.
+
+    RQ's bookkeeping of a job asks up to five times, one after the other, whatever came of the last.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(NoBackoff(), 0)
+        self._hangs = False
+
+    def __deepcopy__(self, memo: Any) -> Self:
+        return self  # one for all connections of a client, each of which would have a copy
+
+    def call_with_retry(self, *args: Any, **kwargs: Any) -> Any:
+        if self._hangs:
+            raise redis.TimeoutError("Redis has not answered before.")
+        try:
+            return super().call_with_retry(*args, **kwargs)
+        except redis.TimeoutError:
+            self._hangs = True
+            raise
+
+
 class Worker(SimpleWorker):
     """A worker that does not fork, so that connections and TLS sessions live on between jobs.
 
     It outlives Redis: while Redis is away it keeps trying, and keeps looking for due
-    requests by itself, as it does when it is idle.
+    requests by itself, as it does when it is idle. When Redis hangs it gives up, and
+    `run_worker` looks, and makes another.
     """
 
     max_connection_wait_time = 1.0
@@ -70,6 +96,7 @@ class Worker(SimpleWorker):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         # RQ waits for a job for 15 seconds less than this.
         kwargs |= {"worker_ttl": JOB_WAIT_SECONDS + 15, "log_job_description": False}
+        kwargs["connection"].connection_pool.connection_kwargs["retry"] = AskingOnce()
         super().__init__(*args, **kwargs)
         self._kept_alive_at = 0.0
         Worker.current = self

@@ -15,7 +15,7 @@ ANSWER_SECONDS = 1.0
 PERIODIC_JOBS = {b"tick", b"purge", b"cancel-orphans", b"operations"}
 ACCEPTED_MEANWHILE = 60
 
-# A new try of Redis until it is clear that it hangs, a pause, and a look; see deliveries/worker.py.
+# Until it is clear that Redis hangs, a pause, and a look; see deliveries/worker.py.
 HANGING_SECONDS = 3 + 1 + LOOK_SECONDS
 
 

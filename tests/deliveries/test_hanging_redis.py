@@ -1,0 +1,69 @@
+"""A worker whose Redis hangs: it takes what it is sent, and says nothing."""
+
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import redis
+from django.conf import settings
+from rq.serializers import JSONSerializer
+
+from deliveries import queue, worker
+from tests.faults.loop import LoopThread
+from tests.faults.proxy import Mode, Proxy
+from tests.receiver import Answer
+
+pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("fresh_worker")]
+
+
+@pytest.fixture
+def proxy() -> Iterator[Proxy]:
+    """A proxy that leads to Redis."""
+    thread = LoopThread()
+    reached = _reached()
+    made = Proxy(thread, Path(reached["path"]) if "path" in reached else (reached["host"], reached["port"]))
+    yield made
+    made.heal()
+    made.close()
+    thread.stop()
+
+
+def _reached() -> dict:
+    return redis.ConnectionPool.from_url(settings.REDIS_URL).connection_kwargs
+
+
+@pytest.fixture
+def client(proxy: Proxy) -> Iterator[redis.Redis]:
+    known = {name: value for name, value in _reached().items() if name in ("db", "username", "password")}
+    with redis.Redis(host="127.0.0.1", port=proxy.port, **known, socket_timeout=None, retry=None) as client:
+        yield client
+
+
+def test_a_worker_waits_once_for_a_redis_that_hangs_in_the_middle_of_a_job(
+    make_subscription, make_request, receiver, proxy, client
+):
+    """RQ asks several times in the bookkeeping of a job, and once more to say goodbye."""
+    hold = threading.Event()
+    receiver.script = [Answer(hold=hold)]
+    request = make_request(make_subscription(receiver.url))
+
+    def hang() -> None:
+        receiver.wait_for(1)
+        proxy.set(Mode.BLACKHOLE)
+        links.update(proxy.links)
+        hold.set()
+
+    links = set()
+    queue.push_wake_up()
+    of_deliveries = queue.Queue(queue.DELIVERIES, connection=client, serializer=JSONSerializer)
+    made = worker.Worker([of_deliveries], connection=client, job_class=worker.TakenJob, serializer=JSONSerializer)
+    hanging = threading.Thread(target=hang)
+    hanging.start()
+    with pytest.raises(redis.TimeoutError):
+        made.work(burst=True, logging_level="WARNING")
+    hanging.join()
+    request.refresh_from_db()
+    assert request.status == "delivered"
+    # A connection that was not answered in time is closed: each further wait would be one of another.
+    assert proxy.links == links
