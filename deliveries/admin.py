@@ -1,6 +1,6 @@
 """The operator's pages for what was asked for and what came of it: to read, and to replay."""
 
-from typing import cast
+from typing import Any, cast
 
 from django.contrib import admin, messages
 from django.db.models import Q, QuerySet
@@ -140,6 +140,12 @@ class WebhookRequestAdmin(ReplayAdmin):
             return Q(subscription_id__in=list(found.values_list("id", flat=True)))
         return Q(event_type=term)
 
+    def render_change_form(
+        self, request: HttpRequest, context: dict[str, Any], *args: Any, **kwargs: Any
+    ) -> HttpResponse:
+        context["may_cancel"] = context["original"].is_pending and self.has_cancel_permission(request)
+        return super().render_change_form(request, context, *args, **kwargs)
+
     def has_cancel_permission(self, request: HttpRequest) -> bool:
         return self.has_view_permission(request) and request.user.has_perm("deliveries.cancel_webhookrequest")
 
@@ -159,7 +165,7 @@ class WebhookRequestAdmin(ReplayAdmin):
             )
         canceled = perform(request, "cancel", pending, operation=cancel_by_hand)
         self.message_user(request, f"Canceled {canceled} request{'' if canceled == 1 else 's'}.")
-        return None
+        return self.back_to(ids)
 
     @admin.display(description="subscription")
     def subscription_link(self, request: WebhookRequest) -> str:

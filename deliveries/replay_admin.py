@@ -44,7 +44,7 @@ class ReplayAdmin(PayloadAdmin):
     def render_change_form(
         self, request: HttpRequest, context: dict[str, Any], *args: Any, **kwargs: Any
     ) -> HttpResponse:
-        context["may_replay"] = self.has_replay_permission(request)
+        context["may_replay"] = not context["original"].is_pending and self.has_replay_permission(request)
         return super().render_change_form(request, context, *args, **kwargs)
 
     def has_replay_permission(self, request: HttpRequest) -> bool:
@@ -61,13 +61,13 @@ class ReplayAdmin(PayloadAdmin):
         left_out = Selection(ids=ids).left_out().count() if ids else 0
         if not settled:
             self.message_user(request, NOTHING_LEFT if left_out else NEEDS_NONE, messages.ERROR)
-            return self._back_to(ids)
+            return self.back_to(ids)
         if "confirmed" not in request.POST:
             return self._ask_before_replay(request, ids, len(settled), left_out)
         chosen = WebhookRequest.objects.filter(id__in=[row.id for row in settled])
         replayed = perform(request, "replay", chosen, operation=lambda _: operations.replay(Selection(ids=ids)))
         self.message_user(request, f"{in_words(replayed)} delivered again.", messages.SUCCESS)
-        return self._back_to(ids)
+        return self.back_to(ids)
 
     def _ask_before_replay(
         self, request: HttpRequest, ids: Sequence[UUID], settled: int, left_out: int
@@ -121,7 +121,7 @@ class ReplayAdmin(PayloadAdmin):
             is_all=True,
         )
 
-    def _back_to(self, ids: Sequence[UUID]) -> HttpResponse | None:
+    def back_to(self, ids: Sequence[UUID]) -> HttpResponse | None:
         """Lead to the page of a single request; None leads back to the list."""
         if len(ids) != 1:
             return None

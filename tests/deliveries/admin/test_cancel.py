@@ -5,8 +5,8 @@ from django.test import Client
 
 from deliveries.models import WebhookRequest
 from subscriptions.audit import AuditEntry
-from tests.deliveries.admin.pages import REQUESTS
-from tests.staff import messages_of
+from tests.deliveries.admin.pages import REQUESTS, page_of
+from tests.staff import messages_of, staff_client
 
 pytestmark = pytest.mark.django_db
 
@@ -34,6 +34,24 @@ def test_it_cancels_pending_requests_once_that_is_confirmed(
     assert settled.status == "failed"
     assert AuditEntry.objects.get(action="cancel").object_id == str(pending.id)
     assert messages_of(cancel(operator, pending, confirmed="yes")) == ["None of these is pending."]
+
+
+def test_a_page_offers_to_cancel_what_is_pending_and_to_replay_what_is_not(
+    operator, make_subscription, make_request, make_settled
+):
+    subscription = make_subscription()
+    pending, settled = make_request(subscription), make_settled(subscription)
+
+    def offers(row: WebhookRequest) -> list[bool]:
+        content = operator.get(page_of(row)).content.decode()
+        return [f'<input type="submit" value="{label}">' in content for label in ("Cancel", "Replay")]
+
+    assert (offers(pending), offers(settled)) == ([True, False], [False, True])
+    response = cancel(operator, pending, confirmed="yes")
+    assert response.redirect_chain == [(page_of(pending), 302)]
+    assert offers(pending) == [False, True]
+    content = staff_client("view_webhookrequest").get(page_of(make_request(subscription))).content.decode()
+    assert 'value="Cancel"' not in content
 
 
 def test_it_cancels_no_more_than_500_at_once_and_says_what_to_do_instead(operator, make_subscription):
