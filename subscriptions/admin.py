@@ -3,123 +3,48 @@
 from collections.abc import Callable
 from typing import Any
 
-from django import forms
 from django.contrib import admin, messages
-from django.contrib.postgres.forms import SimpleArrayField
-from django.http import HttpRequest
+from django.db.models import QuerySet
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
+from django.urls import reverse
 from django.utils.html import format_html
-from rest_framework import serializers
 
 from subscriptions import secrets
 from subscriptions.api_key_admin import ApiKeyAdmin as ApiKeyAdmin
 from subscriptions.audited_admin import AuditedAdmin, perform
 from subscriptions.credentials import UNREADABLE
 from subscriptions.event_type_admin import EventTypeAdmin as EventTypeAdmin
-from subscriptions.event_types import MAX_LENGTH
-from subscriptions.fields import AuthField, CertificatesField, FilterField, HeadersField
-from subscriptions.form_fields import JSON_FIELDS, FreshForm, StrictJSONField
-from subscriptions.models import (
-    LONGEST_RETRY_DELAY_SECONDS,
-    MAX_EVENT_TYPES,
-    MAX_RETRIES,
-    Subscription,
-    SubscriptionQuerySet,
-)
+from subscriptions.form_fields import JSON_FIELDS
+from subscriptions.models import Subscription, SubscriptionQuerySet
 from subscriptions.read_only_admin import shown_time
-from subscriptions.validation import validate_event_type_pattern, validate_secret
+from subscriptions.subscription_forms import NewSubscriptionForm, SubscriptionForm
 from subscriptions.visible import visible
 
-WIDE = {"class": "vLargeTextField"}
-SECRET_TEXT = forms.Textarea(attrs=WIDE | {"rows": 3, "autocomplete": "off"})
+
+class TroubleFilter(admin.SimpleListFilter):
+    """Answers whose receivers are not well."""
+
+    title = "trouble"
+    parameter_name = "trouble"
+    signs = {
+        "failing": ("Nothing but failures", "failing_since"),
+        "circuit": ("Circuit not closed", "circuit_opened_at"),
+    }
+
+    def lookups(self, request: HttpRequest, model_admin: admin.ModelAdmin) -> list[tuple[str, str]]:
+        return [(key, label) for key, (label, _) in self.signs.items()]
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet) -> QuerySet:
+        _, since = self.signs.get(self.value() or "", ("", None))
+        return queryset if since is None else queryset.filter(**{f"{since}__isnull": False})
 
 
-class SubscriptionForm(FreshForm):
-    # Written out, because the fields that Django would make do not say what is wrong with an item.
-    event_types = SimpleArrayField(
-        forms.CharField(max_length=MAX_LENGTH, validators=[validate_event_type_pattern]),
-        required=False,
-        max_length=MAX_EVENT_TYPES,
-        widget=forms.TextInput(attrs=WIDE),
-        help_text="Separated by commas: names (invoice.paid), wildcards (invoice.*) or *. None means every event.",
-    )
-    retry_schedule = SimpleArrayField(
-        forms.IntegerField(min_value=1, max_value=LONGEST_RETRY_DELAY_SECONDS),
-        required=False,
-        max_length=MAX_RETRIES,
-        widget=forms.TextInput(attrs=WIDE),
-        help_text="Seconds to wait after each failed attempt, separated by commas. None means a single attempt.",
-    )
-
-    filter = StrictJSONField(
-        required=False,
-        help_text='Which of the events of these types are wanted, in JSON: {"body": {"total": {"$gte": 100}}}. '
-        "Empty or null: all.",
-    )
-    headers = StrictJSONField(required=False, help_text='Extra headers to send, in JSON: {"X-Route": "a"}.')
-    secret_headers = StrictJSONField(
-        required=False,
-        widget=SECRET_TEXT,
-        help_text="Extra headers whose values are never shown, in JSON. Empty keeps what there is; {} removes it.",
-    )
-    auth = StrictJSONField(
-        required=False,
-        widget=SECRET_TEXT,
-        help_text='How calls authenticate to the receiver, in JSON: {"type": "bearer", "token": "…"}. '
-        "Never shown. Empty keeps what there is; {} removes it.",
-    )
-
-    class Meta:
-        model = Subscription
-        fields = "__all__"  # the admin lists the fields
-        labels = {"target_url": "Target URL", "ca_certificates": "CA certificates"}
-        widgets = {"target_url": forms.TextInput(attrs=WIDE)}
-
-    def clean_filter(self) -> Any:
-        return _checked(FilterField(allow_null=True), self.cleaned_data["filter"])
-
-    def clean_headers(self) -> Any:
-        return _checked(HeadersField(), self.cleaned_data["headers"] or {})
-
-    def clean_secret_headers(self) -> Any:
-        return _checked(HeadersField(), self.cleaned_data["secret_headers"] or {})
-
-    def clean_auth(self) -> Any:
-        return _checked(AuthField(allow_null=True), self.cleaned_data["auth"] or None)
-
-    def clean_ca_certificates(self) -> Any:
-        return _checked(CertificatesField(), self.cleaned_data["ca_certificates"])
-
-    def seal(self, subscription: Subscription) -> None:
-        """Encrypt what was given of the fields that are never shown into the subscription, unsaved."""
-        if "secret_headers" in self.changed_data:
-            subscription.set_secret_headers(self.cleaned_data["secret_headers"])
-        if "auth" in self.changed_data:
-            subscription.set_auth(self.cleaned_data["auth"])
-
-
-def _checked(field: serializers.Field, value: Any) -> Any:
-    """Return what the API would make of `value`; raise forms.ValidationError in its words."""
-    try:
-        return field.run_validation(value)
-    except serializers.ValidationError as error:
-        raise forms.ValidationError(_words(error.detail)) from None
-
-
-def _words(detail: Any) -> list[str]:
-    if isinstance(detail, dict):
-        return [f"{name}: {words}" for name, each in detail.items() for words in _words(each)]
-    return [str(words) for words in detail]
-
-
-class NewSubscriptionForm(SubscriptionForm):
-    secret = forms.CharField(
-        required=False,
-        strip=False,
-        max_length=secrets.MAX_LENGTH,
-        validators=[validate_secret],
-        widget=forms.TextInput(attrs=WIDE | {"autocomplete": "off"}),
-        help_text="Signs ingest calls and deliveries. Leave it empty to have one made.",
-    )
+# What the button on a subscription's page does; disabling it, which refuses ingest calls, is left to the list.
+BUTTONS = {
+    Subscription.Status.ACTIVE: "pause",
+    Subscription.Status.PAUSED: "resume",
+    Subscription.Status.DISABLED: "enable",
+}
 
 
 @admin.register(Subscription)
@@ -135,13 +60,14 @@ class SubscriptionAdmin(AuditedAdmin):
         "shown_event_types",
         "created_at",
     )
-    list_filter = ("status",)
+    list_filter = ("status", TroubleFilter)
     show_full_result_count = False
     search_fields = ("target_url", "description", "tenant", "id__exact")
     search_help_text = "Part of a target URL, description or tenant, or a whole id."
     actions = ("pause", "resume", "disable", "enable", "open_circuit", "close_circuit")
     readonly_fields = (
         "id",
+        "shown_tenant",
         "status",
         "status_reason",
         "circuit",
@@ -176,13 +102,17 @@ class SubscriptionAdmin(AuditedAdmin):
         "ordered",
     )
     sealed_fields = ("secret_headers", "auth")
-    changeable_fields = tuple(field for field in new_fields if field != "secret")
+    # A subscription stays with its tenant, whose its requests are.
+    changeable_fields = tuple(field for field in new_fields if field not in ("tenant", "secret"))
 
-    def get_fields(self, request: HttpRequest, obj: Subscription | None = None) -> Any:
+    def get_fieldsets(self, request: HttpRequest, obj: Subscription | None = None) -> Any:
         if obj is None:
-            return self.new_fields
-        shown = (*self.changeable_fields, *self.readonly_fields)
-        return (*shown, "seen") if self.has_change_permission(request, obj) else shown
+            return [(None, {"fields": self.new_fields})]
+        seen = ("seen",) if self.has_change_permission(request, obj) else ()
+        return [
+            ("State", {"fields": self.readonly_fields}),
+            ("Settings", {"fields": (*self.changeable_fields, *seen)}),
+        ]
 
     def get_form(
         self,
@@ -194,11 +124,20 @@ class SubscriptionAdmin(AuditedAdmin):
         # What is encrypted is a text in the form; the model's field of that name is not for forms.
         kwargs["fields"] = [field for field in self.changeable_fields if field not in self.sealed_fields]
         if obj is None:
+            kwargs["fields"].append("tenant")
             kwargs["form"] = NewSubscriptionForm
         return super().get_form(request, obj, change, **kwargs)
 
     def get_queryset(self, request: HttpRequest) -> Any:
         return super().get_queryset(request).filter(deleted_at=None)
+
+    def render_change_form(
+        self, request: HttpRequest, context: dict[str, Any], *args: Any, **kwargs: Any
+    ) -> HttpResponse:
+        if context["original"] is not None:
+            button = BUTTONS[context["original"].status]
+            context["button"] = button if button in self.get_actions(request) else None
+        return super().render_change_form(request, context, *args, **kwargs)
 
     def has_delete_permission(self, request: HttpRequest, obj: Subscription | None = None) -> bool:
         # Its requests and attempts are history; it is disabled instead.
@@ -251,33 +190,33 @@ class SubscriptionAdmin(AuditedAdmin):
         return may_operate and self.has_view_permission(request)
 
     @admin.action(description="Pause selected %(verbose_name_plural)s", permissions=["operate"])
-    def pause(self, request: HttpRequest, queryset: SubscriptionQuerySet) -> None:
-        self._move(request, queryset, "pause", "Paused", operation=SubscriptionQuerySet.pause)
+    def pause(self, request: HttpRequest, queryset: SubscriptionQuerySet) -> HttpResponse | None:
+        return self._move(request, queryset, "pause", "Paused", operation=SubscriptionQuerySet.pause)
 
     @admin.action(description="Resume selected %(verbose_name_plural)s", permissions=["operate"])
-    def resume(self, request: HttpRequest, queryset: SubscriptionQuerySet) -> None:
-        self._move(request, queryset, "resume", "Resumed", operation=SubscriptionQuerySet.resume)
+    def resume(self, request: HttpRequest, queryset: SubscriptionQuerySet) -> HttpResponse | None:
+        return self._move(request, queryset, "resume", "Resumed", operation=SubscriptionQuerySet.resume)
 
     @admin.action(description="Disable selected %(verbose_name_plural)s", permissions=["change"])
-    def disable(self, request: HttpRequest, queryset: SubscriptionQuerySet) -> None:
+    def disable(self, request: HttpRequest, queryset: SubscriptionQuerySet) -> HttpResponse | None:
         def disable(rows: SubscriptionQuerySet) -> int:
             return rows.disable("disabled by an operator")
 
-        self._move(request, queryset, "disable", "Disabled", operation=disable)
+        return self._move(request, queryset, "disable", "Disabled", operation=disable)
 
     @admin.action(description="Enable selected %(verbose_name_plural)s", permissions=["change"])
-    def enable(self, request: HttpRequest, queryset: SubscriptionQuerySet) -> None:
-        self._move(request, queryset, "enable", "Enabled", operation=SubscriptionQuerySet.enable)
+    def enable(self, request: HttpRequest, queryset: SubscriptionQuerySet) -> HttpResponse | None:
+        return self._move(request, queryset, "enable", "Enabled", operation=SubscriptionQuerySet.enable)
 
     @admin.action(description="Open the circuit of selected %(verbose_name_plural)s", permissions=["operate"])
-    def open_circuit(self, request: HttpRequest, queryset: SubscriptionQuerySet) -> None:
+    def open_circuit(self, request: HttpRequest, queryset: SubscriptionQuerySet) -> HttpResponse | None:
         verb = "Opened the circuit of"
-        self._move(request, queryset, "open circuit", verb, operation=SubscriptionQuerySet.open_circuit)
+        return self._move(request, queryset, "open circuit", verb, operation=SubscriptionQuerySet.open_circuit)
 
     @admin.action(description="Close the circuit of selected %(verbose_name_plural)s", permissions=["operate"])
-    def close_circuit(self, request: HttpRequest, queryset: SubscriptionQuerySet) -> None:
+    def close_circuit(self, request: HttpRequest, queryset: SubscriptionQuerySet) -> HttpResponse | None:
         verb = "Closed the circuit of"
-        self._move(request, queryset, "close circuit", verb, operation=SubscriptionQuerySet.close_circuit)
+        return self._move(request, queryset, "close circuit", verb, operation=SubscriptionQuerySet.close_circuit)
 
     def _move(
         self,
@@ -287,7 +226,11 @@ class SubscriptionAdmin(AuditedAdmin):
         verb: str,
         *,
         operation: Callable[[SubscriptionQuerySet], int],
-    ) -> None:
-        count = selected.count()
+    ) -> HttpResponse | None:
+        """Move subscriptions, and lead to the page of a single one; None leads back to the list."""
+        ids = list(selected.values_list("id", flat=True))
         changed = perform(request, action, selected.existing(), operation=operation)
-        self.message_user(request, f"{verb} {changed} of {count} selected subscriptions.")
+        self.message_user(request, f"{verb} {changed} of {len(ids)} selected subscriptions.")
+        if len(ids) != 1:
+            return None
+        return HttpResponseRedirect(reverse("admin:subscriptions_subscription_change", args=ids))

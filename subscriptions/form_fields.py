@@ -20,6 +20,10 @@ class StrictJSONField(forms.JSONField):
             _check(value)
         return super().to_python(value)
 
+    def prepare_value(self, value: Any) -> Any:
+        """Show nothing for null, which an empty field means."""
+        return "" if value is None else super().prepare_value(value)
+
     def bound_data(self, data: Any, initial: Any) -> Any:
         """Return what is shown again in a form that was refused: what was typed, if it is not such JSON."""
         if not isinstance(data, str):

@@ -99,6 +99,19 @@ def test_it_filters_by_status(operator, make_subscription):
     assert list(response.context["cl"].result_list) == [paused]
 
 
+def test_it_filters_by_trouble(operator, make_subscription):
+    well, failing, open_ = (make_subscription() for _ in range(3))
+    Subscription.objects.filter(id=failing.id).update(failing_since=Now())
+    Subscription.objects.filter(id=open_.id).open_circuit()
+
+    def found(**parameters: str) -> list[Subscription]:
+        return list(operator.get(LIST, parameters).context["cl"].result_list)
+
+    assert found(trouble="failing") == [failing]
+    assert found(trouble="circuit") == [open_]
+    assert found(trouble="") == found() == [open_, failing, well]
+
+
 def test_it_adds_a_subscription_and_tells_the_secret_it_made_once(operator):
     response = operator.post(ADD, FIELDS, follow=True)
     subscription = Subscription.objects.get()
@@ -170,6 +183,37 @@ def test_it_changes_a_subscription_but_not_its_status_or_secret(operator, make_s
         subscription.status,
         bytes(subscription.secret),
     ] == ["https://receiver.example.com/hook", [], [], "paused", stored]
+
+
+def test_a_subscription_stays_with_its_tenant(operator, make_subscription):
+    subscription = make_subscription(tenant="globex")
+    assert operator.post(page_of(subscription), FIELDS | seen(subscription)).status_code == 302
+    subscription.refresh_from_db()
+    assert (subscription.tenant, subscription.description) == ("globex", "invoices")
+    content = operator.get(page_of(subscription)).content.decode()
+    assert '<div class="readonly">globex</div>' in content
+    assert 'name="tenant"' not in content
+
+
+def test_an_empty_field_is_what_keeps_or_means_nothing(operator, make_subscription):
+    subscription = make_subscription()
+    form = operator.get(page_of(subscription)).context["adminform"].form
+    assert [form[name].value() for name in ("filter", "secret_headers", "auth")] == ["", "", ""]
+
+
+@pytest.mark.parametrize(
+    ("status", "button", "moved"),
+    [("active", "pause", "paused"), ("paused", "resume", "active"), ("disabled", "enable", "active")],
+)
+def test_a_subscription_is_moved_on_its_page_by_who_may(operator, make_subscription, status, button, moved):
+    subscription = make_subscription(status=status)
+    form = f'<input type="hidden" name="action" value="{button}">'
+    assert form in operator.get(page_of(subscription)).content.decode()
+    assert form not in staff_client("view_subscription").get(page_of(subscription)).content.decode()
+    response = act(operator, LIST, button, subscription)
+    assert response.redirect_chain == [(page_of(subscription), 302)]
+    subscription.refresh_from_db()
+    assert subscription.status == moved
 
 
 def test_it_shows_of_the_secret_only_its_hint(operator, make_subscription):
