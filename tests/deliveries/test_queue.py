@@ -373,6 +373,14 @@ def test_a_worker_looks_around_between_jobs_that_are_not_there(client, monkeypat
 
 
 @pytest.mark.django_db
+def test_a_worker_works_whatever_else_is_said_to_be_one(client):
+    client.sadd("rq:workers:deliveries", b"\xff", "no worker", "")
+    queue.push_wake_up()
+    call_command("rqworker", "deliveries", "--burst")
+    assert waiting(client) == 0
+
+
+@pytest.mark.django_db
 def test_a_worker_reads_no_job_that_is_over(client, tmp_path, monkeypatch):
     strange_job(client, folder=str(tmp_path), timeout="no number")
     client.delete("rq:queue:deliveries")
