@@ -15,7 +15,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
-from deliveries import bulk_runs
+from deliveries import bulk_runs, readiness, sql
 from deliveries.bulk import Operation
 from deliveries.operation_serializers import (
     CountSerializer,
@@ -188,7 +188,12 @@ class CancelOperationView(APIView):
     def post(self, request: Request, operation_id: UUID) -> Response:
         NothingSerializer(data=request.data).is_valid(raise_exception=True)
         found = _find(request, operation_id)
-        with transaction.atomic(), recording(request, "cancel", found):
+        # While its requests are counted its row is held, for seconds (COUNT_TIMEOUT_MS).
+        with (
+            sql.deadline(readiness.ACTION_SECONDS),
+            transaction.atomic(),
+            recording(request, "cancel", found),
+        ):
             is_canceled = Operation.objects.filter(id=found.id).cancel() > 0
         if not is_canceled:
             raise Problem(status=409, code="finished", detail="It is over: there is nothing left to stop.")

@@ -17,6 +17,7 @@ from deliveries import claims, sql
 from deliveries import dispatcher as dispatcher_module
 from deliveries.models import DeliveryAttempt, WebhookRequest
 from tests.conftest import SECRET, signature_of
+from tests.deliveries.locks import lock_of, release_once_waited_for
 from tests.receiver import Answer
 
 pytestmark = pytest.mark.django_db
@@ -206,7 +207,7 @@ def test_a_call_that_could_outlast_its_lease_is_not_begun_but_given_back(
     """The claim waits for a lock longer than the lease's margin, as it may for a database that hangs."""
     settings.LEASE_MARGIN_SECONDS = 0.2
     request = make_request(make_subscription(receiver.url))
-    releasing = threading.Thread(target=_release_once_waited_for, args=(lock_of(request), 0.3))
+    releasing = threading.Thread(target=release_once_waited_for, args=(lock_of(request), 0.3))
     releasing.start()
     with caplog.at_level(logging.WARNING, logger="deliveries.dispatcher"):
         assert deliver() == 1
@@ -237,27 +238,6 @@ def test_what_a_claim_took_before_the_database_hung_is_sent(
     assert list(log) == [(1, "")]
     second.refresh_from_db()
     assert second.status == "delivered"
-
-
-def lock_of(request):
-    """Lock a request's row over a connection of its own, which is returned."""
-    other = connection.copy()
-    other.inc_thread_sharing()  # another thread lets it go
-    other.set_autocommit(False)
-    with other.cursor() as cursor:
-        cursor.execute("SELECT 1 FROM webhook_requests WHERE id = %s FOR UPDATE", [request.id])
-    return other
-
-
-def _release_once_waited_for(lock, seconds):
-    """Wait until a statement has waited for the lock this long, and let it go."""
-    waiting = """
-        SELECT 1 FROM pg_stat_activity
-        WHERE wait_event_type = 'Lock' AND clock_timestamp() - query_start > %s * interval '1 second'
-    """
-    with contextlib.closing(connection), contextlib.closing(lock), connection.cursor() as cursor:
-        while not cursor.execute(waiting, [seconds]).fetchone():
-            continue
 
 
 @pytest.mark.django_db(transaction=True)

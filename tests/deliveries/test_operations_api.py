@@ -1,5 +1,6 @@
 """POST /subscriptions/{id}/recover and /operations: whole bodies, counts, refusals, tenants, scopes."""
 
+import threading
 import uuid
 from datetime import UTC, datetime, timedelta
 
@@ -8,12 +9,13 @@ from django.db import connection
 from django.db.models.functions import Now
 from django.test.utils import CaptureQueriesContext
 
-from deliveries import operation_views, queue
+from deliveries import operation_views, queue, readiness
 from deliveries.models import Operation, WebhookRequest
 from deliveries.operation_views import MOST_AT_ONCE
 from subscriptions import cache
 from subscriptions.ids import lowest_id_at
 from subscriptions.models import Subscription
+from tests.deliveries.locks import lock_of, release_once_waited_for
 from tests.expected import REQUEST_ID, invalid, no_scope, problem, rfc3339
 from tests.threads import at_once
 
@@ -263,6 +265,19 @@ def test_it_cancels_an_operation_once(post, recover, make_subscription):
     again = post(f"/operations/{operation.id}/cancel")
     assert again.json() == problem(409, "finished", "It is over: there is nothing left to stop.")
     assert again.status_code == 409
+
+
+@pytest.mark.django_db(transaction=True)
+def test_it_cancels_an_operation_once_its_requests_are_counted(post, recover, make_subscription, monkeypatch):
+    """Counting holds its row, and may take longer than anybody waits for what he looks at."""
+    monkeypatch.setattr(readiness, "ANSWER_SECONDS", 1.0)
+    recover(make_subscription())
+    operation = Operation.objects.get()
+    releasing = threading.Thread(target=release_once_waited_for, args=(lock_of(operation), 1.5))
+    releasing.start()
+    answer = post(f"/operations/{operation.id}/cancel")
+    releasing.join()
+    assert (answer.status_code, answer.json()["status"]) == (200, "canceled")
 
 
 def test_it_filters_operations_by_kind_and_status(client_with_key, recover, post, make_subscription):

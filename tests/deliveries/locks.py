@@ -1,0 +1,28 @@
+"""Rows that somebody else has locked, and lets go of in time."""
+
+import contextlib
+from typing import Any
+
+from django.db import connection
+from django.db.models import Model
+
+
+def lock_of(row: Model) -> Any:
+    """Lock a row over a connection of its own, which is returned."""
+    other = connection.copy()
+    other.inc_thread_sharing()  # another thread lets it go
+    other.set_autocommit(False)
+    with other.cursor() as cursor:
+        cursor.execute(f"SELECT 1 FROM {row._meta.db_table} WHERE id = %s FOR UPDATE", [row.pk])
+    return other
+
+
+def release_once_waited_for(lock: Any, seconds: float) -> None:
+    """Wait until a statement has waited for the lock this long, and let it go."""
+    waiting = """
+        SELECT 1 FROM pg_stat_activity
+        WHERE wait_event_type = 'Lock' AND clock_timestamp() - query_start > %s * interval '1 second'
+    """
+    with contextlib.closing(connection), contextlib.closing(lock), connection.cursor() as cursor:
+        while not cursor.execute(waiting, [seconds]).fetchone():
+            continue
