@@ -43,8 +43,8 @@ SPARE_HANDLES = 1_024
 # Sockets handled in one step: bounds what is finished, and in memory, at once.
 EVENTS_PER_STEP = 256
 
-# How often the limits of calls are looked at. One that is over ends the call at the second look:
-# in between is read what had come in.
+# How often the limits of calls are looked at, at most. One that is over ends the call at the second
+# look: in between there are steps enough to read what had come in for all calls.
 LOOK_SECONDS = 0.05
 
 # More descriptors than a worker needs; some systems allow a billion.
@@ -108,6 +108,8 @@ class Transport:
         self._watched: set[int] = set()
         self._deadline: float | None = None
         self._looked_at = 0.0
+        # How many of the sockets there were at the last look may still have something to read.
+        self._unread = 0
         self._running: dict[pycurl.Curl, Handle] = {}
         self._spare: list[Handle] = []
         self._multi: Any = pycurl.CurlMulti()
@@ -170,6 +172,7 @@ class Transport:
         until = time.monotonic() + timeout_seconds
         while True:
             self._step(until)
+            self._unread -= EVENTS_PER_STEP
             if self._has_news or time.monotonic() >= self._waiting_until:
                 self._start_waiting()
             finished = self._refused + self._collect() + self._out_of_time()
@@ -253,9 +256,9 @@ class Transport:
     def _out_of_time(self) -> list[Finished]:
         """End the calls whose limit is over, and return them."""
         now = time.monotonic()
-        if now - self._looked_at < LOOK_SECONDS:
+        if now - self._looked_at < LOOK_SECONDS or self._unread >= 0:
             return []
-        self._looked_at = now
+        self._looked_at, self._unread = now, len(self._running)
         finished = []
         for handle in [handle for handle in self._running.values() if handle.ends_at <= now]:
             if not handle.is_overdue:

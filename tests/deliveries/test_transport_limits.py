@@ -3,10 +3,12 @@
 import contextlib
 import threading
 import time
+from collections import Counter
 
 import psutil
 import pytest
 
+from deliveries import transport as transport_module
 from deliveries.outcome import ErrorClass
 from deliveries.transport import Transport
 from tests.deliveries import hostile
@@ -167,31 +169,37 @@ def test_a_call_ends_at_its_limit_when_the_connection_is_not_taken(transport: Tr
         ends_at_its_limit(transport, f"http://127.0.0.1:{port}/")
 
 
-def test_an_answer_that_came_in_time_counts_though_the_loop_was_held_up(transport: Transport) -> None:
-    """As by a database that hangs for seconds: that is not the receiver's fault."""
-    sending, sent = threading.Event(), threading.Event()
+@pytest.mark.parametrize("calls", [1, 5])
+def test_answers_that_came_in_time_count_though_the_loop_was_held_up(
+    transport: Transport, monkeypatch: pytest.MonkeyPatch, calls: int
+) -> None:
+    """As by a database that hangs for seconds: that is not the receiver's fault, however many have answered."""
+    monkeypatch.setattr(transport_module, "EVENTS_PER_STEP", 1)
+    monkeypatch.setattr(transport_module, "LOOK_SECONDS", 0.0)
+    sending, sent = threading.Event(), threading.Semaphore(0)
 
     def behave(connection: Connection) -> None:
         connection.read_request()
         sending.wait(LONG_SECONDS)
         connection.send(hostile.OK)
-        sent.set()
+        sent.release()
         connection.hold()
 
     with listening(behave) as listener, listening(hostile.says_nothing) as silent:
-        for tag, each in (("in time", listener), ("silent", silent)):
+        for tag, each in (*[("in time", listener)] * calls, ("silent", silent)):
             transport.send(a_call(url_of(each), tag=tag, seconds=SILENT_SECONDS))
-        while not listener.requests:
+        while len(listener.requests) < calls:
             transport.wait(0.01)
         sending.set()
-        assert sent.wait(LONG_SECONDS)
-        # Holds up the loop, past the limit of both: this call of another loop begins later and lasts as long.
+        assert all(sent.acquire(timeout=LONG_SECONDS) for _ in range(calls))
+        # Holds up the loop, past the limit of all: this call of another loop begins later and lasts as long.
         with contextlib.closing(make_transport()) as other:
             assert outcome(other, url_of(silent), seconds=SILENT_SECONDS).error == ErrorClass.TIMEOUT
         finished = []
         while transport.in_flight:
             finished += transport.wait(0.1)
-    assert {one.call.tag: one.outcome.error for one in finished} == {"in time": None, "silent": ErrorClass.TIMEOUT}
+    counts = Counter((one.call.tag, one.outcome.error) for one in finished)
+    assert counts == {("in time", None): calls, ("silent", ErrorClass.TIMEOUT): 1}
 
 
 @pytest.mark.parametrize(
