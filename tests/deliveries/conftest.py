@@ -17,6 +17,7 @@ from deliveries.transport import Transport
 from tests import wsgi
 from tests.conftest import signed_headers
 from tests.deliveries.calling import make_transport
+from tests.deliveries.database_clock import DatabaseClock
 from tests.expected import REQUEST_ID
 from tests.wsgi import Answer
 
@@ -88,6 +89,12 @@ def transport() -> Iterator[Transport]:
     """A transport that reaches loopback."""
     with contextlib.closing(make_transport()) as transport:
         yield transport
+
+
+@pytest.fixture
+def clock(db: None) -> DatabaseClock:
+    """The database's clock, which stands still until the test moves it."""
+    return DatabaseClock()
 
 
 @pytest.fixture

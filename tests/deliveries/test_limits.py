@@ -17,6 +17,10 @@ from tests.threads import at_once
 pytestmark = pytest.mark.django_db
 
 
+# The least that the database's clock tells apart.
+MOMENT = timedelta(microseconds=1)
+
+
 def let_time_pass(subscription, seconds):
     """Move the marks of the rate limit and of the block into the past."""
     subscription.refresh_from_db()
@@ -31,40 +35,45 @@ def let_time_pass(subscription, seconds):
     ("rate_limit", "calls", "window_seconds"), [(3.0, 3, 1.0), (2.5, 2, 0.8), (1.0, 1, 1.0), (0.5, 1, 2.0)]
 )
 def test_it_claims_no_more_than_the_rate_limit_allows_in_its_window(
-    make_subscription, make_request, rate_limit, calls, window_seconds
+    make_subscription, make_request, clock, rate_limit, calls, window_seconds
 ):
     subscription = make_subscription(rate_limit=rate_limit)
     for _ in range(10):
         make_request(subscription)
     assert len(claimed_ids()) == calls
     assert claimed_ids() == []
-    let_time_pass(subscription, window_seconds / 2)
+    clock.move(timedelta(seconds=window_seconds) - MOMENT)
     assert claimed_ids() == []
-    let_time_pass(subscription, window_seconds / 2)
+    clock.move(MOMENT)
     assert len(claimed_ids()) == calls
 
 
-def test_calls_come_free_as_each_leaves_the_window(make_subscription, make_request):
+def test_calls_come_free_as_each_leaves_the_window(make_subscription, make_request, clock):
     subscription = make_subscription(rate_limit=4.0)
     for _ in range(2):
         make_request(subscription)
     assert len(claimed_ids()) == 2
-    let_time_pass(subscription, 0.6)
+    clock.move(timedelta(seconds=0.6))
     for _ in range(5):
         make_request(subscription)
     assert len(claimed_ids()) == 2
-    let_time_pass(subscription, 0.6)
+    clock.move(timedelta(seconds=0.4) - MOMENT)
+    assert claimed_ids() == []
+    clock.move(MOMENT)
     assert len(claimed_ids()) == 2
 
 
-def test_a_claim_tells_that_a_rate_limit_held_something_back(make_subscription, make_request):
+def test_a_claim_tells_after_what_time_a_rate_limit_lets_through_what_it_held_back(
+    make_subscription, make_request, clock
+):
     subscription = make_subscription(rate_limit=1.0)
     for _ in range(2):
         make_request(subscription)
     assert len(claims.claim(10).requests) == 1
+    clock.move(timedelta(seconds=0.25))
     held = claims.claim(10)
     assert held.requests == []
-    assert 0 < held.rate_held_seconds <= 1
+    assert held.rate_held_seconds == 0.75
 
 
 def test_the_dispatcher_keeps_the_rate_and_delivers_everything(make_subscription, make_request, receiver, deliver):
@@ -89,15 +98,17 @@ def test_an_ordered_subscription_is_tried_one_at_a_time_in_order_of_receipt(
     assert [arrival.body for arrival in receiver.arrivals] == [b'{"n": %d}' % number for number in range(1, 5)]
 
 
-def test_a_failing_head_blocks_an_ordered_subscription_until_it_is_delivered(make_subscription, make_request):
+def test_a_failing_head_blocks_an_ordered_subscription_until_it_is_delivered(
+    make_subscription, make_request, clock
+):
     subscription = make_subscription(ordered=True)
     head, following = make_request(subscription), make_request(subscription)
     (claimed,) = claims.claim(10).requests
     settlements.settle([settlement(claimed, FAILURE, delay=120.0)])
     assert claimed_ids() == []
-    let_time_pass(subscription, 119)
+    clock.move(timedelta(seconds=120) - MOMENT)
     assert claimed_ids() == []
-    let_time_pass(subscription, 2)
+    clock.move(MOMENT)
     (again,) = claims.claim(10).requests
     assert (again.id, again.attempt_number) == (head.id, 2)
     settlements.settle([settlement(again)])
