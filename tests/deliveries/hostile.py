@@ -13,6 +13,8 @@ PATIENCE_SECONDS = 30
 DRIP_SECONDS = 0.05
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
+# Says that the connection will be closed: else the next call may be sent on it while it is being closed.
+LAST_OK = b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 2\r\n\r\nok"
 BOMB = gzip.compress(bytes(50_000_000))
 
 

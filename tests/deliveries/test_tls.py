@@ -219,7 +219,7 @@ def test_a_private_authority_is_trusted_in_place_of_the_usual_ones(
         assert outcome(transport, listener, own).error == ErrorClass.TLS
 
 
-@pytest.mark.parametrize("behaviour", [hostile.answers(hostile.OK), hostile.answers_and_closes(hostile.OK)])
+@pytest.mark.parametrize("behaviour", [hostile.answers(hostile.OK), hostile.answers_and_closes(hostile.LAST_OK)])
 def test_what_one_subscription_trusts_is_not_trusted_for_another(
     behaviour: hostile.Behaviour, transport: Transport, tmp_path: Path, other_authority: Authority
 ) -> None:
