@@ -9,6 +9,7 @@ import base64
 import contextlib
 import os
 import shutil
+import signal
 import tempfile
 from collections.abc import Generator
 from hashlib import sha256
@@ -25,6 +26,8 @@ _cleanup = contextlib.ExitStack()
 
 @pytest.hookimpl(wrapper=True)
 def pytest_load_initial_conftests() -> Generator[None, None, None]:
+    # A shell has what it runs in the background pass Ctrl-C over, and the processes that tests start with it.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     # A wrapper runs before the hook by which pytest-django loads the settings.
     _start_servers()
     return (yield)
