@@ -1,6 +1,7 @@
 """Fixtures that several test modules share. Servers come from tests/plugin.py."""
 
 import json
+import operator
 import socket
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
@@ -23,6 +24,7 @@ from deliveries.models import WebhookRequest
 from subscriptions import cache, schema_cache, signing
 from subscriptions.models import ApiKey, Subscription
 from tests.receiver import Receiver, running_receiver
+from tests.waiting import wait_until
 
 SECRET = "a secret of the tests"
 
@@ -44,6 +46,9 @@ def _fresh_process_state() -> Iterator[None]:
     yield
     cache.clear()
     schema_cache.clear()
+    # What was accepted while Redis was away wakes a worker a second later, which is not to be within another test.
+    for waker in (queue._waker, queue._maintenance_waker):
+        wait_until(waker._signal.is_set, operator.not_, lambda: "a wake-up is not sent", pause_seconds=0.001)
 
 
 @pytest.fixture

@@ -18,7 +18,7 @@ from deliveries import queue, scheduler, tasks, worker
 from deliveries.models import WebhookRequest
 from tests.receiver import Answer
 
-pytestmark = pytest.mark.usefixtures("fresh_worker")
+pytestmark = pytest.mark.usefixtures("fresh_worker", "patient_redis")
 
 PERIODIC = {b"tick", b"purge", b"cancel-orphans", b"operations", b"warn"}
 

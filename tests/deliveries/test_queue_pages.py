@@ -19,7 +19,11 @@ from deliveries import queue
 from subscriptions.audit import AuditEntry
 
 # RQ's pages leave their connections to Redis to the garbage collector.
-pytestmark = [pytest.mark.django_db, pytest.mark.filterwarnings("ignore::ResourceWarning")]
+pytestmark = [
+    pytest.mark.django_db,
+    pytest.mark.filterwarnings("ignore::ResourceWarning"),
+    pytest.mark.usefixtures("patient_redis"),
+]
 
 HOME = "/admin/rq/"
 VERBS = ("delete", "requeue", "enqueue", "stop")
@@ -51,14 +55,14 @@ def client_of(role: str, **options: Any) -> Client:
 
 @pytest.mark.parametrize("page", PAGES)
 def test_a_superuser_opens_each_page(page):
-    queue.wake_up()
+    queue.push_wake_up()
     answer = client_of("superuser").get(page)
     assert answer.status_code == 200
     assert "Content-Security-Policy" in answer.headers
 
 
 def test_a_superuser_sees_a_wake_up_that_waits():
-    queue.wake_up()
+    queue.push_wake_up()
     client = client_of("superuser")
     [job_id] = django_rq.get_queue("deliveries").get_job_ids()
     assert job_id in client.get(f"{HOME}queues/0/").content.decode()
@@ -68,7 +72,7 @@ def test_a_superuser_sees_a_wake_up_that_waits():
 
 @pytest.mark.parametrize("role", ["Viewer", "Operator", "Admin", "nobody in particular"])
 def test_nobody_else_on_the_staff_opens_any(role):
-    queue.wake_up()
+    queue.push_wake_up()
     client = client_of(role)
     urls = [*PAGES, f"{HOME}queues/actions/0/", f"{HOME}queues/confirm-action/0/"]
     assert {answer.status_code for url in urls for answer in (client.get(url), client.post(url))} == {403}
@@ -88,7 +92,7 @@ def test_only_superusers_are_shown_the_way_there():
 
 
 def test_what_a_superuser_does_to_a_queue_is_in_the_audit_log():
-    queue.wake_up()
+    queue.push_wake_up()
     client = client_of("superuser")
     answer = client.post(f"{HOME}queues/0/empty/")
     assert (answer.status_code, answer["Location"]) == (302, f"{HOME}queues/0/")
@@ -107,7 +111,7 @@ def test_what_a_superuser_does_to_a_queue_is_in_the_audit_log():
 
 
 def test_it_refuses_a_form_from_elsewhere():
-    queue.wake_up()
+    queue.push_wake_up()
     assert client_of("superuser", enforce_csrf_checks=True).post(f"{HOME}queues/0/empty/").status_code == 403
     assert django_rq.get_queue("deliveries").count == 1
 
