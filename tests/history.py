@@ -66,8 +66,10 @@ JOIN (SELECT id, tenant, row_number() OVER (ORDER BY id) AS place FROM subscript
 
 
 def fill(count: int, *, size: int = 100, subscriptions: int = 100) -> None:
-    """Store that many requests, of that many bytes each, and have the planner know of them."""
+    """Store that many requests, of that many bytes each, and nothing else, and have the planner know of them."""
     with connection.cursor() as cursor:
+        # What a transaction stored and took back would take up room, which plans depend on.
+        cursor.execute("TRUNCATE webhook_requests, delivery_attempts, events, subscriptions")
         cursor.execute(SUBSCRIPTIONS, [subscriptions])
         cursor.execute(REQUESTS, {"count": count, "size": size, "subscriptions": subscriptions})
         cursor.execute("ANALYZE webhook_requests, subscriptions")
