@@ -11,6 +11,7 @@ import pytest
 import redis
 from django.conf import settings
 from django.core.management import call_command
+from django.db import connection
 from rq import Queue
 from rq.exceptions import NoSuchJobError
 
@@ -362,14 +363,21 @@ def test_what_has_the_right_type_in_redis_is_kept(client, clock):
     assert set(client.scan_iter()) == before
 
 
+@pytest.mark.django_db
 def test_a_worker_looks_around_between_jobs_that_are_not_there(client, monkeypatch):
+    monkeypatch.setattr(worker, "IDLE_LOOK_SECONDS", 0)
     looks = []
-    monkeypatch.setattr(worker, "look_around", looks.append)
+
+    def note(execute, statement, *rest):
+        if 'FROM "operations"' in statement:
+            looks.append(client.llen("rq:queue:maintenance"))
+        return execute(statement, *rest)
+
     client.set("rq:job:no-hash", "no hash")
-    client.rpush("rq:queue:deliveries", "not-there", "no id", "no-hash")
-    call_command("rqworker", "deliveries", "--burst")
-    assert waiting(client) == 0
-    assert len(looks) >= 3
+    client.rpush("rq:queue:maintenance", "not-there", "no id", "no-hash")
+    with connection.execute_wrapper(note):
+        call_command("rqworker", "maintenance", "--burst")
+    assert {3, 2, 1, 0} <= set(looks)
 
 
 @pytest.mark.django_db
@@ -381,15 +389,18 @@ def test_a_worker_works_whatever_else_is_said_to_be_one(client):
 
 
 @pytest.mark.django_db
-def test_a_worker_reads_no_job_that_is_over(client, tmp_path, monkeypatch):
+def test_a_worker_reads_no_job_that_is_over(client, tmp_path):
     strange_job(client, folder=str(tmp_path), timeout="no number")
     client.delete("rq:queue:deliveries")
     client.rpush("rq:queue:deliveries:intermediate", "strange")
     for registry in ("wip", "failed", "finished"):
         client.zadd(f"rq:{registry}:deliveries", {"strange": 1, "another:one": 1, "running": time.time() + 60})
-    monkeypatch.setattr(queue.Job, "fetch", never)
-    call_command("rqworker", "deliveries", "--burst")
-    assert called == []
+    with client.monitor() as monitor:
+        call_command("rqworker", "deliveries", "--burst")
+        client.echo("the end")
+        commands = list(iter(lambda: monitor.next_command()["command"], "ECHO the end"))
+    assert any("rq:wip:deliveries" in command for command in commands)
+    assert [command for command in commands if "rq:job:" in command] == []
     for registry in ("wip", "failed", "finished"):
         assert client.zrange(f"rq:{registry}:deliveries", 0, -1) == [b"running"]
     assert not client.exists("rq:queue:deliveries:intermediate")
