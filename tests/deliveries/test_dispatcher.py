@@ -14,7 +14,6 @@ from freezegun import freeze_time
 from standardwebhooks.webhooks import Webhook
 
 from deliveries import claims, sql
-from deliveries import dispatcher as dispatcher_module
 from deliveries.models import DeliveryAttempt, WebhookRequest
 from tests.conftest import SECRET, signature_of
 from tests.deliveries.locks import lock_of, release_once_waited_for
@@ -222,7 +221,6 @@ def test_what_a_claim_took_before_the_database_hung_is_sent(
 ):
     """The second walk waits for a lock until it is cut off; what the first one took is not left to its lease."""
     monkeypatch.setattr(claims, "WALK_LENGTH", 1)
-    monkeypatch.setattr(dispatcher_module, "DATABASE_SECONDS", 0.3)
     first, second = (make_request(make_subscription(receiver.url)) for _ in range(2))
     lock = lock_of(second)
 
