@@ -33,6 +33,7 @@ import uuid
 from collections import Counter
 from dataclasses import dataclass
 from datetime import datetime
+from typing import NamedTuple
 
 from django.conf import settings
 from django.db import transaction
@@ -281,7 +282,7 @@ FROM picked
 LEFT JOIN events ON events.id = picked.event_id
 -- once more, for what was canceled or settled before the row's lock was had
 WHERE r.id = picked.id AND r.status = 'pending' AND r.next_attempt_at <= statement_timestamp()
-RETURNING
+RETURNING -- what _Taken reads, in its order
     r.id, r.subscription_id, r.event_type, coalesce(r.payload, events.payload), r.attempt_count, r.trigger,
     r.failure_count, picked.is_poison, picked.lost_count, r.received_at, picked.is_lost
 """  # noqa: S608 - made of constants  # nosec B608
@@ -336,6 +337,37 @@ class _Walk:
     at: datetime
 
 
+class _Taken(NamedTuple):
+    """What TAKE returns of a request, in its order."""
+
+    id: uuid.UUID
+    subscription_id: uuid.UUID
+    event_type: str
+    payload: bytes
+    attempt_number: int
+    trigger: str
+    failure_count: int
+    is_poison: bool
+    lost_count: int
+    received_at: datetime
+    is_lost: bool
+
+    def under_lease(self, walk: _Walk, token: uuid.UUID) -> ClaimedRequest:
+        return ClaimedRequest(
+            id=self.id,
+            target=walk.targets[self.subscription_id],
+            event_type=self.event_type,
+            payload=self.payload,
+            received_at=self.received_at,
+            attempt_number=self.attempt_number,
+            trigger=self.trigger,
+            failure_count=self.failure_count,
+            lost_count=self.lost_count,
+            lease_token=token,
+            claimed_at=walk.at,
+        )
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class _Visit:
     """A walk, what was taken of its subscriptions and found lost, and whether one of them had its full share."""
@@ -372,12 +404,12 @@ def claim(
     planned = Slots(sys.maxsize) if slots is None else slots.copy()
     room = Room(requests=limit, suspects=int(with_suspect), size=max_bytes)
     start = after or FIRST
-    ranges = _ranges(start, until or start)
+    stretches = _stretches(start, until or start)
     visits: list[_Visit] = []
     requests: list[ClaimedRequest] = []
-    while ranges and not room.is_full and len(visits) < MOST_WALKS:
+    while stretches and not room.is_full and len(visits) < MOST_WALKS:
         try:
-            visit = _visit(*ranges[0], room, planned, unanswered)
+            visit = _visit(*stretches[0], room, planned, unanswered)
         except sql.AWAY:
             if not requests:
                 raise
@@ -388,19 +420,19 @@ def claim(
         room = room.less(visit.requests)
         for request in visit.requests:
             planned.take(request.target.customer)
-        ranges[:1] = visit.walk.rest
+        stretches[:1] = visit.walk.rest
     held = [visit.walk.rate_held_seconds for visit in visits if visit.walk.rate_held_seconds is not None]
     return Claim(
         requests=requests,
         lost_attempts=sum(visit.lost_attempts for visit in visits),
-        stopped_after=ranges[0][0] if ranges else None,
-        until=ranges[-1][1] if ranges else None,
+        stopped_after=stretches[0][0] if stretches else None,
+        until=stretches[-1][1] if stretches else None,
         has_more=any(visit.has_more for visit in visits),
         rate_held_seconds=min(held, default=None),
     )
 
 
-def _ranges(after: uuid.UUID, until: uuid.UUID) -> list[Stretch]:
+def _stretches(after: uuid.UUID, until: uuid.UUID) -> list[Stretch]:
     """Return the stretches of subscriptions after `after` up to `until`, round the end if need be."""
     if after < until:
         return [(after, until)]
@@ -452,28 +484,11 @@ def _take(walk: _Walk, room: Room, shares: dict[uuid.UUID, int], token: uuid.UUI
         "meter_length": METER_LENGTH,
         "token": token,
     }
-    rows = sql.run(TAKE, parameters)
-    requests = [
-        ClaimedRequest(
-            id=row[0],
-            target=walk.targets[row[1]],
-            event_type=row[2],
-            payload=row[3],
-            received_at=row[9],
-            attempt_number=row[4],
-            trigger=row[5],
-            failure_count=row[6],
-            lost_count=row[8],
-            lease_token=token,
-            claimed_at=walk.at,
-        )
-        for row in rows
-        if not row[7]
-    ]
-    taken = Counter(row[1] for row in rows)
+    taken = [_Taken(*row) for row in sql.run(TAKE, parameters)]
+    counts = Counter(one.subscription_id for one in taken)
     return _Visit(
         walk=walk,
-        requests=requests,
-        lost_attempts=sum(row[10] for row in rows),
-        has_more=any(count >= shares[one] for one, count in taken.items()),
+        requests=[one.under_lease(walk, token) for one in taken if not one.is_poison],
+        lost_attempts=sum(one.is_lost for one in taken),
+        has_more=any(count >= shares[one] for one, count in counts.items()),
     )
