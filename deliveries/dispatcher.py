@@ -223,7 +223,7 @@ class Dispatcher:
             with sql.deadline(DATABASE_SECONDS):
                 unsent.give_back(requests)
         except sql.AWAY as error:
-            self._outlive(error)  # their leases end
+            self._outlive(error)  # the leases of these run out, as if their worker were lost
         self._begin_round()
 
     def _decide_when_to_look(self, claim: claims.Claim, limit: int) -> None:

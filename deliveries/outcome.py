@@ -42,8 +42,8 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
     """One finished call. Times are in milliseconds; a phase that did not happen is None.
 
     `error` is None exactly when the receiver answered 2xx. `hint` says more than HINTS does,
-    where more is known. A status may come with an
-    error all the same: an answer that was begun and not finished in time is a timeout.
+    where more is known. A status may come with an error all the same: an answer that was begun
+    and not finished in time is a timeout.
     """
 
     error: ErrorClass | None

@@ -220,17 +220,7 @@ def take_wake_ups() -> bool:
         return True
 
 
-def drop_misshapen() -> None:
-    """Delete what is of another type than RQ keeps under its name: neither workers nor the clock could go on."""
-    for key, kind in KINDS.items():
-        found = redis_connection().type(key)
-        if found not in (kind, b"none"):
-            logger.warning(
-                "something in Redis is no wake-up, and is deleted", extra={"key": key, "type": str(found)}
-            )
-            redis_connection().delete(key)
-
-
+# What RQ keeps under its names, by their types.
 KINDS = {"rq:queues": b"set", "rq:workers": b"set", "rq:scheduler:scheduled_jobs": b"zset"} | {
     pattern.format(name): kind
     for name in (DELIVERIES, MAINTENANCE)
@@ -243,6 +233,17 @@ KINDS = {"rq:queues": b"set", "rq:workers": b"set", "rq:scheduler:scheduled_jobs
         "rq:failed:{}": b"zset",
     }.items()
 }
+
+
+def drop_misshapen() -> None:
+    """Delete what is of another type than RQ keeps under its name: neither workers nor the clock could go on."""
+    for key, kind in KINDS.items():
+        found = redis_connection().type(key)
+        if found not in (kind, b"none"):
+            logger.warning(
+                "something in Redis is no wake-up, and is deleted", extra={"key": key, "type": str(found)}
+            )
+            redis_connection().delete(key)
 
 
 def is_redis_there() -> bool:
