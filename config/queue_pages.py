@@ -10,8 +10,9 @@ from csp.decorators import csp_replace
 from django.contrib import admin, messages
 from django.contrib.auth.models import User
 from django.core.exceptions import PermissionDenied
-from django.http import HttpRequest, HttpResponse, HttpResponseRedirect, QueryDict
-from django.urls import NoReverseMatch, URLPattern, reverse
+from django.db import Error
+from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect, QueryDict
+from django.urls import URLPattern, reverse
 from django.utils.http import url_has_allowed_host_and_scheme
 from django_rq.urls import get_admin_urlpatterns, get_api_urlpatterns
 from redis.exceptions import RedisError
@@ -23,20 +24,6 @@ from subscriptions.visible import visible, visible_page
 logger = logging.getLogger(__name__)
 
 View = Callable[..., HttpResponse]
-
-# What RQ and its pages raise over a job, worker or queue that is gone, and over what anybody may have written into
-# Redis: they look at nothing before they use it.
-STUMBLES = (
-    *queue.JOB_ERRORS,
-    NoReverseMatch,  # for where a form says to go on to
-    ArithmeticError,
-    AssertionError,
-    AttributeError,
-    LookupError,
-    RecursionError,
-    TypeError,
-    ValueError,
-)
 
 # They put styles into their pages, and scripts, which stay out: they only make whole rows clickable.
 with_styles = csp_replace({"style-src": [SELF, UNSAFE_INLINE]})
@@ -68,7 +55,9 @@ def _for_superusers(view: View) -> View:
         except RedisError:
             messages.error(request, "Redis does not answer.")
             return HttpResponseRedirect(reverse("admin:index"))
-        except STUMBLES as error:
+        except (Http404, PermissionDenied, Error):
+            raise
+        except Exception as error:  # RQ's pages look at nothing before they use it: anybody may have written it
             logger.warning("a page of RQ's cannot be shown", extra={"page": _name(request), "reason": repr(error)})
             messages.error(request, "There is no such thing in Redis, or no longer.")
             home = reverse("django_rq:home")

@@ -16,7 +16,7 @@ from typing import Any
 import redis
 from django.conf import settings
 from rq import Queue, serializers
-from rq.exceptions import DeserializationError, InvalidJobOperation, NoSuchJobError, TimeoutFormatError
+from rq.exceptions import NoSuchJobError, TimeoutFormatError
 from rq.job import Job as RQJob
 from rq.serializers import JSONSerializer
 from rq.timeouts import JobTimeoutException as JobTimeoutException
@@ -55,10 +55,6 @@ MOST_JOB_BYTES = 20_000
 
 class StrangeJob(Exception):
     """A job in Redis that names a function which is no task."""
-
-
-# What is raised over a job that is gone, that is not one of ours, or with which that cannot be done.
-JOB_ERRORS = (NoSuchJobError, DeserializationError, InvalidJobOperation, StrangeJob)
 
 
 # All that a job may run.

@@ -296,10 +296,12 @@ def test_a_form_leads_nowhere_else():
     assert (answer.status_code, answer["Location"]) == (302, f"http://testserver{HOME}queues/1/")
 
 
-@pytest.mark.parametrize("page", [f"{HOME}schedulers/0/", f"{HOME}queues/0/another/"])
+@pytest.mark.parametrize("page", ["schedulers/0/", "queues/0/another/", "queues/0/started/", "queues/0/hostile/"])
 def test_it_leads_elsewhere_when_a_page_stumbles_over_what_somebody_wrote(settings, hostile_job, page):
     with redis.Redis.from_url(settings.REDIS_URL) as client:
-        client.zadd("rq:scheduler:scheduled_jobs", {"hostile": 1e15})
+        client.zadd("rq:scheduler:scheduled_jobs", {"hostile": 1e18})
+        client.zadd("rq:wip:deliveries", {"gone:execution": time.time() + 60})
+        client.xadd("rq:results:hostile", {"type": 2, "exc_string": "bm90IGRlZmxhdGVk"})
         client.hset("rq:job:another", mapping={"data": "x", "dependency_ids": "7"})
-    answer = client_of("superuser").get(page, follow=True)
+    answer = client_of("superuser").get(f"{HOME}{page}", follow=True)
     assert (answer.status_code, answer.redirect_chain) == (200, [(reverse("django_rq:home"), 302)])
