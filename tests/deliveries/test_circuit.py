@@ -10,7 +10,7 @@ from django.utils.formats import date_format
 from deliveries import claims, settlements
 from deliveries.retry import Decision
 from subscriptions.models import Circuit, Subscription
-from tests.deliveries.test_claims import FAILURE, SUCCESS, claimed_ids, settlement
+from tests.deliveries.claiming import FAILURE, SUCCESS, claimed_ids, settlement
 from tests.receiver import Answer
 from tests.staff import operator_client
 

@@ -14,7 +14,7 @@ from deliveries.models import DeliveryAttempt, WebhookRequest
 from deliveries.retry import Decision
 from deliveries.unsent import UnansweredClaims
 from subscriptions.models import Subscription
-from tests.deliveries.test_claims import FAILURE, SUCCESS
+from tests.deliveries.claiming import FAILURE, SUCCESS
 
 CAP = 2
 

@@ -10,7 +10,7 @@ from django.db.models.functions import Now
 from deliveries import claims, settlements
 from deliveries.models import WebhookRequest
 from subscriptions.models import Subscription
-from tests.deliveries.test_claims import FAILURE, claimed_ids, settlement
+from tests.deliveries.claiming import FAILURE, claimed_ids, settlement
 from tests.receiver import Answer
 from tests.threads import at_once
 

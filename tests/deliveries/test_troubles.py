@@ -12,7 +12,7 @@ from deliveries import claims, settlements, tasks
 from deliveries import mail as our_mail
 from deliveries.retry import Decision
 from subscriptions.models import Subscription, SubscriptionQuerySet
-from tests.deliveries.test_claims import FAILURE, SUCCESS, settlement
+from tests.deliveries.claiming import FAILURE, SUCCESS, settlement
 from tests.receiver import Answer
 from tests.threads import at_once
 from tests.waiting import wait_until
