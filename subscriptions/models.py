@@ -121,15 +121,17 @@ class SubscriptionQuerySet(models.QuerySet["Subscription"]):
 
     def open_circuit(self) -> int:
         """Hold the requests of these until people close the circuit again; return how many were not held so."""
-        self._forget()
+        ids = list(self.values_list("id", flat=True))
         # One that failures opened would still be probed, and closed by a success.
         not_held = self.filter(models.Q(circuit_opened_at=None) | models.Q(circuit_probe_at__isnull=False))
-        return not_held.update(circuit_opened_at=Coalesce("circuit_opened_at", Now()), circuit_probe_at=None)
+        opened = not_held.update(circuit_opened_at=Coalesce("circuit_opened_at", Now()), circuit_probe_at=None)
+        _forget(ids)
+        return opened
 
     def close_circuit(self) -> int:
         """Let calls to these through again, with a fresh window; return how many were open."""
-        self._forget()
-        return self.exclude(circuit_opened_at=None).update(
+        ids = list(self.values_list("id", flat=True))
+        closed = self.exclude(circuit_opened_at=None).update(
             circuit_opened_at=None,
             circuit_probe_at=None,
             circuit_trips=0,
@@ -137,15 +139,13 @@ class SubscriptionQuerySet(models.QuerySet["Subscription"]):
             window_calls=0,
             window_failures=0,
         )
+        _forget(ids)
+        return closed
 
     def forget_previous_secrets(self) -> int:
         """Delete the secrets that were rotated away and whose time is over; return how many."""
         over = self.filter(previous_secret_until__lte=Now())
         return over.update(previous_secret=None, previous_secret_until=None)
-
-    def _forget(self) -> None:
-        for subscription_id in self.values_list("id", flat=True):
-            cache.forget(subscription_id)
 
     def _move(self, status: str, *, of: Sequence[str], reason: str = "") -> int:
         """Change the status of those that have one in `of`, and make this process forget them."""
@@ -153,10 +153,15 @@ class SubscriptionQuerySet(models.QuerySet["Subscription"]):
         moved = self.model.objects.filter(id__in=ids, status__in=of).update(
             status=status, status_reason=reason, updated_at=Now()
         )
-        for subscription_id in ids:
-            cache.forget(subscription_id)
-            transaction.on_commit(partial(cache.forget, subscription_id))
+        _forget(ids)
         return moved
+
+
+def _forget(ids: Iterable[UUID]) -> None:
+    """Make this process forget the cached copies of these, before and after the commit."""
+    for subscription_id in ids:
+        cache.forget(subscription_id)
+        transaction.on_commit(partial(cache.forget, subscription_id))
 
 
 class Subscription(Credentials):
@@ -301,11 +306,10 @@ class Subscription(Credentials):
             self.updated_at = timezone.now()
             update_fields = None if update_fields is None else {*update_fields, "updated_at"}
         super().save(*args, update_fields=update_fields, **kwargs)
-        cache.forget(self.id)
-        transaction.on_commit(partial(cache.forget, self.id))
+        _forget([self.id])
 
     @property
-    def circuit(self) -> "Circuit":
+    def circuit(self) -> Circuit:
         """The circuit breaker's state, by the clock of this host."""
         if self.circuit_opened_at is None:
             return Circuit.CLOSED

@@ -52,6 +52,17 @@ def test_it_forgets_at_once_what_this_process_saves(clock, make_subscription):
 
 
 @pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize("verb", ["pause", "disable", "open_circuit", "close_circuit"])
+def test_it_forgets_again_at_the_commit_what_was_read_before_it(clock, make_subscription, verb):
+    rows = Subscription.objects.filter(id=make_subscription().id)
+    before = rows.get()
+    with transaction.atomic():
+        getattr(rows, verb)()
+        cache.put(before.id, before, generation=cache.generation())
+    assert cache.get(before.id) is None
+
+
+@pytest.mark.django_db(transaction=True)
 def test_it_forgets_again_at_the_commit_what_was_read_between_saving_and_committing(clock, make_subscription):
     subscription = make_subscription()
     before = Subscription.objects.get(id=subscription.id)
