@@ -7,7 +7,7 @@ from typing import TypeVar
 
 import msgspec
 
-from subscriptions import event_types
+from subscriptions import event_types, problems
 from subscriptions.filters import pointer_of
 from subscriptions.parsers import no_json
 from subscriptions.problems import MAX_ERRORS, Problem
@@ -109,19 +109,13 @@ def read_trial(body: bytes) -> TrialEnvelope:
 
 def invalid(pointer: str, code: str, detail: str) -> Problem:
     """Return the refusal of one thing in a body."""
-    return Problem(
-        status=400,
-        code="invalid",
-        detail="The request is not valid; see errors.",
-        errors=[{"pointer": pointer, "code": code, "detail": detail}],
-    )
+    return problems.invalid([{"pointer": pointer, "code": code, "detail": detail}])
 
 
 def check_event_type(event_type: str, pointer: str) -> None:
     """Raise Problem (400) unless this is an event type."""
     if not event_types.is_event_type(event_type):
-        detail = "An event type has letters, digits, _ and -, in segments joined by dots."
-        raise invalid(f"{pointer}/event_type", "invalid_event_type", detail)
+        raise invalid(f"{pointer}/event_type", "invalid_event_type", event_types.RULE)
 
 
 def check_tenant(tenant: str, pointer: str) -> None:
@@ -193,6 +187,6 @@ def _refused_together(refusals: Sequence[Problem]) -> Problem:
     return Problem(
         status=400,
         code=codes.pop() if len(codes) == 1 else "invalid",
-        detail=details.pop() if len(details) == 1 else "The request is not valid; see errors.",
+        detail=details.pop() if len(details) == 1 else problems.INVALID,
         errors=[error for refused in refusals for error in refused.errors][:MAX_ERRORS],
     )

@@ -15,7 +15,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
-from deliveries import bulk_runs, readiness, sql
+from deliveries import bulk_runs, examples, readiness, sql
 from deliveries.bulk import Operation
 from deliveries.operation_serializers import (
     CountSerializer,
@@ -46,7 +46,7 @@ RECOVERING: dict[str, Any] = {
     "kind": "recover",
     "tenant": "acme",
     "selection": {
-        "subscription": "019ab3cf-11d2-7b0e-8a6c-5f0d9e2c7a31",
+        "subscription": examples.SUBSCRIPTION_ID,
         "status": ["failed", "skipped"],
         "received_after": "2026-11-24T06:00:00+00:00",
         "received_before": "2026-11-24T08:00:00+00:00",

@@ -6,7 +6,7 @@ from deliveries import sql
 from subscriptions import catalog, filters, schema_cache
 from subscriptions.problems import MAX_ERRORS, Problem
 from subscriptions.schema_cache import CheckedType
-from subscriptions.schemas import Finding
+from subscriptions.schemas import UNREADABLE, Finding
 
 
 class PayloadRefused(Problem):
@@ -32,13 +32,6 @@ def findings_of(event_type: str, payload: bytes, *, pointer: str = "") -> list[F
     if findings and checked.is_enforced:
         raise PayloadRefused([finding | {"pointer": pointer + finding["pointer"]} for finding in findings])
     return findings or None
-
-
-UNREADABLE = {
-    "pointer": "",
-    "code": "unreadable",
-    "detail": "The payload cannot be checked: it is nested too deeply, or has a number that is too large.",
-}
 
 
 def _checked_type(event_type: str) -> CheckedType | None:

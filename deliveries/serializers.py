@@ -12,6 +12,8 @@ from deliveries.outcome import HINTS, ErrorClass
 from subscriptions.event_types import MAX_LENGTH
 from subscriptions.strict import StrictFieldsMixin
 
+ERROR_CHOICES = [(error.value, HINTS[error]) for error in ErrorClass]
+
 # For the documentation.
 IDEMPOTENCY_KEY = OpenApiParameter(
     idempotency.HEADER,
@@ -19,9 +21,6 @@ IDEMPOTENCY_KEY = OpenApiParameter(
     location=OpenApiParameter.HEADER,
     description="The same key within 24 hours gets the first answer again, and stores nothing.",
 )
-
-ERROR_CHOICES = [(error.value, HINTS[error]) for error in ErrorClass]
-
 
 REPLAYED = OpenApiParameter(
     idempotency.REPLAYED_HEADER,

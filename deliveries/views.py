@@ -25,17 +25,14 @@ from deliveries.serializers import (
 from subscriptions import parsers
 from subscriptions.authentication import tenant_of
 from subscriptions.examples import answered, asked
-from subscriptions.lists import require_known
+from subscriptions.lists import DEFAULT_LIMIT, MAX_LIMIT, require_known
 from subscriptions.views import find_subscription
 
 INGEST_EXAMPLE = {
-    "subscription_id": "019ab3cf-11d2-7b0e-8a6c-5f0d9e2c7a31",
+    "subscription_id": examples.SUBSCRIPTION_ID,
     "event_type": "invoice.paid",
     "body": examples.PAYLOAD,
 }
-
-DEFAULT_LIMIT = 50
-MAX_LIMIT = 250
 
 
 class ReadyView(APIView):

@@ -4,6 +4,7 @@ import re
 from collections.abc import Sequence
 
 MAX_LENGTH = 128
+RULE = "An event type has letters, digits, _ and -, in segments joined by dots."
 _NAME = re.compile(r"[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*")
 
 # The same for JSON Schema (ECMA-262): what names an event type, and what a subscription may take.

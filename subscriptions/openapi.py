@@ -37,7 +37,7 @@ PROBLEM: dict[str, Any] = {
         "detail": {
             "type": "string",
             "description": "What went wrong, for people.",
-            "examples": ["The request is not valid; see errors."],
+            "examples": [problems.INVALID],
         },
         "code": {
             "type": "string",
@@ -125,7 +125,7 @@ CODES = {
 
 # What is said with a code whatever the operation; with the others, what the operation says of the status.
 DETAILS = {
-    "invalid": "The request is not valid; see errors.",
+    "invalid": problems.INVALID,
     "payload_refused": "The payload does not fit the schema of its event type; see errors.",
     "idempotency_key_reused": "This Idempotency-Key was used with another body within the last 24 hours.",
 }

@@ -24,6 +24,7 @@ logger = logging.getLogger(__name__)
 
 CONTENT_TYPE = "application/problem+json"
 RETRY_AFTER_SECONDS = 2
+INVALID = "The request is not valid; see errors."
 
 # Errors that are told of all the events of a batch together.
 MAX_ERRORS = 100
@@ -55,6 +56,11 @@ class Problem(Exception):
 
     def body(self) -> bytes:
         return msgspec.json.encode(self.document())
+
+
+def invalid(errors: list[dict[str, str]]) -> Problem:
+    """What was sent is not valid; each error has a `pointer`, a `code` and a `detail`."""
+    return Problem(status=400, code="invalid", detail=INVALID, errors=errors)
 
 
 def unavailable() -> Problem:
@@ -141,12 +147,7 @@ def _problem_of(error: Exception) -> Problem | None:
             logger.error("a secret cannot be read: a key was taken out of SECRET_KEYS", exc_info=error)
             return unavailable()
         case exceptions.ValidationError():
-            return Problem(
-                status=400,
-                code="invalid",
-                detail="The request is not valid; see errors.",
-                errors=list(_validation_errors(error.get_full_details(), "")),
-            )
+            return invalid(list(_validation_errors(error.get_full_details(), "")))
         case exceptions.APIException():
             return _problem_of_api_exception(error)
     return None

@@ -37,6 +37,12 @@ ARITHMETIC_WORDS = tuple(f'"{word}"' for word in (*schema_costs.ARITHMETIC, "enu
 
 Finding = dict[str, str]
 
+UNREADABLE: Finding = {
+    "pointer": "",
+    "code": "unreadable",
+    "detail": "The payload cannot be checked: it is nested too deeply, or has a number that is too large.",
+}
+
 
 class InvalidSchema(ValueError):
     """What is wrong with a schema, and where in it: a JSON pointer (RFC 6901)."""
@@ -72,8 +78,7 @@ class Schema:
                 return self._first_finding(value)
             return [_finding(error) for error in itertools.islice(self.validator.iter_errors(value), MAX_FINDINGS)]
         except (ValueError, RecursionError):
-            detail = "The payload cannot be checked: it is nested too deeply, or has a number that is too large."
-            return [{"pointer": "", "code": "unreadable", "detail": detail}]
+            return [UNREADABLE]
 
     def _compares_too_much(self, value: Any) -> bool:
         if self.comparisons is None:

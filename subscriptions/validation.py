@@ -35,9 +35,7 @@ def validate_event_type_pattern(value: str) -> None:
 
 def validate_event_type(value: str) -> None:
     if not event_types.is_event_type(value):
-        raise ValidationError(
-            "An event type has letters, digits, _ and -, in segments joined by dots.", code="invalid_event_type"
-        )
+        raise ValidationError(event_types.RULE, code="invalid_event_type")
 
 
 def validate_metadata(value: Any) -> None:
