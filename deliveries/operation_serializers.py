@@ -9,13 +9,12 @@ from rest_framework import serializers
 from deliveries.bulk import Operation
 from deliveries.bulk_runs import USUAL_STATUSES
 from deliveries.operations import SETTLED_STATUSES
+from deliveries.request_serializers import SelectionMixin
 from deliveries.serializers import ERROR_CHOICES
 from subscriptions.api_keys import ApiKey
 from subscriptions.authentication import tenant_of
-from subscriptions.event_types import MAX_LENGTH
 from subscriptions.lists import FilterSerializer
 from subscriptions.strict import StrictFieldsMixin
-from subscriptions.validation import validate_event_type
 
 UNDELIVERED_STATUSES = tuple(status for status in SETTLED_STATUSES if status != "delivered")
 NO_FILTER = "Say which requests: give at least one filter besides `status`."
@@ -72,28 +71,16 @@ class RecoverSerializer(StrictFieldsMixin, DryRunMixin):
         return attrs
 
 
-class NewOperationSerializer(StrictFieldsMixin, DryRunMixin):
+class NewOperationSerializer(StrictFieldsMixin, SelectionMixin, DryRunMixin):
     """What to do, and to which requests: those that fit every filter. The filters are those of GET /requests."""
 
     kind = serializers.ChoiceField(
         choices=[Operation.Kind.REPLAY.value], help_text="`replay`: deliver them again."
     )
-    subscription = serializers.UUIDField(required=False, help_text="Requests for this subscription.")
-    tenant = serializers.CharField(
-        required=False, allow_blank=True, max_length=255, help_text="Requests of this tenant, exactly."
-    )
     status = SettledField(SETTLED_STATUSES)
-    event_type = serializers.CharField(
-        required=False,
-        max_length=MAX_LENGTH,
-        validators=[validate_event_type],
-        help_text="Requests of this event type, exactly.",
-    )
     error = serializers.ChoiceField(
         choices=ERROR_CHOICES, required=False, help_text="Not delivered, and the last attempt ended like this."
     )
-    received_after = serializers.DateTimeField(required=False, help_text="Received at this time or later.")
-    received_before = serializers.DateTimeField(required=False, help_text="Received before this time.")
 
     def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
         if not set(attrs) - {"kind", "dry_run", "status"}:

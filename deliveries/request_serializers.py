@@ -14,15 +14,12 @@ from subscriptions.strict import StrictFieldsMixin
 from subscriptions.validation import validate_event_type
 
 
-class RequestFilterSerializer(FilterSerializer):
-    """The filters of GET /requests."""
+class SelectionMixin(serializers.Serializer[Any]):
+    """By what requests are listed, and selected for a bulk replay."""
 
     subscription = serializers.UUIDField(required=False, help_text="Requests for this subscription.")
     tenant = serializers.CharField(
         required=False, allow_blank=True, max_length=255, help_text="Requests of this tenant, exactly."
-    )
-    status = serializers.ChoiceField(
-        choices=WebhookRequest.Status.choices, required=False, help_text="Requests that stand like this."
     )
     event_type = serializers.CharField(
         required=False,
@@ -32,6 +29,14 @@ class RequestFilterSerializer(FilterSerializer):
     )
     received_after = serializers.DateTimeField(required=False, help_text="Received at this time or later.")
     received_before = serializers.DateTimeField(required=False, help_text="Received before this time.")
+
+
+class RequestFilterSerializer(SelectionMixin, FilterSerializer):
+    """The filters of GET /requests."""
+
+    status = serializers.ChoiceField(
+        choices=WebhookRequest.Status.choices, required=False, help_text="Requests that stand like this."
+    )
     error = serializers.ChoiceField(
         choices=ERROR_CHOICES,
         required=False,
