@@ -1,4 +1,9 @@
-"""The circuit breaker, and what else a failing endpoint brings on its subscription."""
+"""The circuit breaker, and what else a failing endpoint brings on its subscription.
+
+What is promised: a circuit opens on a failing receiver (5-minute window, at least 10 calls,
+half of them failed), holds its requests without spending attempts, probes with one call
+after 30 s (doubling, at most 30 min), and closes on success.
+"""
 
 from datetime import timedelta
 

@@ -1,4 +1,9 @@
-"""Calls to receivers of every kind end in time, over real sockets; see handle.py for the rules."""
+"""Calls to receivers of every kind end in time, over real sockets; see handle.py for the rules.
+
+What is promised: receivers that drip headers or body, answer 100 Continue without end, stall
+in the TLS handshake, send 50 MB, a gzip bomb, garbage, a reset, or nothing: the call ends
+within its limit + 1 s, is classified, and the worker's memory stays flat.
+"""
 
 import contextlib
 import threading
