@@ -8,7 +8,6 @@ import base64
 import os
 import secrets
 import shutil
-import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -62,9 +61,6 @@ def main() -> int:
     if arguments == ["--checks-only"]:
         return 0
     _install_packages_of_node()
-    # Whoever is started in the background of a shell is born deaf to Ctrl-C, with which tests end
-    # what they started.
-    signal.signal(signal.SIGINT, signal.default_int_handler)
     return subprocess.run([_program("python"), "-m", "pytest", *arguments], cwd=BASE_DIR, check=False).returncode
 
 
