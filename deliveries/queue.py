@@ -72,7 +72,8 @@ class Job(RQJob):
     @property
     def func(self) -> Callable[..., Any]:
         """The task; raise StrangeJob for any other function."""
-        if self.func_name not in TASKS:
+        # Of a job that anybody wrote it may be a list, which is in no set.
+        if not isinstance(self.func_name, str) or self.func_name not in TASKS:
             raise StrangeJob(f"This job is none of the service's: {self.func_name!r}.")
         task: Callable[..., Any] = import_attribute(self.func_name)
         return task

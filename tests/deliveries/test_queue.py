@@ -14,6 +14,7 @@ from django.core.management import call_command
 from django.db import connection
 from rq import Queue
 from rq.exceptions import NoSuchJobError
+from rq.serializers import JSONSerializer
 
 from deliveries import queue, scheduler, tasks, worker
 from deliveries.models import WebhookRequest
@@ -162,6 +163,15 @@ def test_nothing_fails_while_redis_is_away(no_redis):
     assert not queue.take_wake_ups()
 
 
+@pytest.mark.parametrize("name", ["os.mkdir", [], {}, None, 1])
+def test_a_job_that_names_no_task_is_strange(client, name):
+    data = json.dumps([name, None, [], {}])
+    client.hset("rq:job:strange", mapping={"data": data, "created_at": "2026-11-24T00:00:00Z"})
+    job = queue.Job.fetch("strange", connection=client, serializer=JSONSerializer)
+    with pytest.raises(queue.StrangeJob):
+        _ = job.func
+
+
 def test_every_task_that_the_queue_knows_may_be_run():
     named = {
         value for value in vars(queue).values() if isinstance(value, str) and value.startswith("deliveries.tasks.")
@@ -194,6 +204,7 @@ def strange_job(client, **fields: str) -> None:
         '["format", "x", ["FOLDER"], {}]',
         '["deliveries.tasks.deliver_due", null, ["FOLDER"], {}]',
         '["os.nothing", null, [], {}]',
+        '[["os.mkdir"], null, ["FOLDER"], {}]',
         "[]",
         "{}",
         "not JSON",
