@@ -280,8 +280,10 @@ SET
     trigger = CASE WHEN picked.is_lost AND r.trigger = 'initial' THEN 'retry' ELSE r.trigger END
 FROM picked
 LEFT JOIN events ON events.id = picked.event_id
--- once more, for what was canceled or settled before the row's lock was had
-WHERE r.id = picked.id AND r.status = 'pending' AND r.next_attempt_at <= statement_timestamp()
+WHERE r.id = picked.id
+    -- Once more, for what was canceled or settled before the row's lock was had. In a CASE, so that no
+    -- index but that of the ids is of use: without statistics all that is due was read for each.
+    AND CASE WHEN r.status = 'pending' THEN r.next_attempt_at <= statement_timestamp() END
 RETURNING -- what _Taken reads, in its order
     r.id, r.subscription_id, r.event_type, coalesce(r.payload, events.payload), r.attempt_count, r.trigger,
     r.failure_count, picked.is_poison, picked.lost_count, r.received_at, picked.is_lost

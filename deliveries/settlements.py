@@ -126,8 +126,8 @@ settled AS (
     FROM outcome AS o
     JOIN subscriptions AS s ON s.id = o.subscription_id
     WHERE r.id = o.request_id
-        AND r.status = 'pending'
-        AND (r.lease_token = o.lease_token OR o.error = '')
+        -- in a CASE for the same reason as in the claim
+        AND CASE WHEN r.status = 'pending' THEN r.lease_token = o.lease_token OR o.error = '' END
     RETURNING r.subscription_id, s.ordered AND r.next_attempt_at = r.received_at AS blocks, o.delay
 )
 UPDATE subscriptions AS s
