@@ -135,7 +135,8 @@ def check_url(url: str, allowed_networks: Iterable[Network] = ()) -> None:
         parts = urlsplit(url)
         host, port = parts.hostname, parts.port
     except ValueError:
-        raise RefusedURL("This is not a URL.") from None
+        # Which hosts in brackets urlsplit refuses itself is another matter in each release of Python.
+        raise RefusedURL("The host is not a valid address." if "[" in url else "This is not a URL.") from None
     if parts.scheme not in ("http", "https"):
         raise RefusedURL("The URL must begin with http:// or https://.")
     if "@" in parts.netloc:

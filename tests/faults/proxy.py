@@ -120,7 +120,8 @@ class Link:
     def begin(self, near: asyncio.Transport) -> None:
         self.near = near
         self.proxy.links.add(self)
-        near.pause_reading()
+        # Not before it reads: older releases of Python 3.11 begin to after this, paused or not.
+        self.proxy._loop.call_soon(near.pause_reading)
         self.obey()
 
     def obey(self) -> None:

@@ -324,7 +324,7 @@ REFUSED_ADDRESS = "The host is an address that may not be called: only public on
         ("https://example.com:x/", NOT_A_URL),
         ("https://example.com:65536/", NOT_A_URL),
         ("https://example.com:-1/", NOT_A_URL),
-        ("https://[::1/", NOT_A_URL),
+        ("https://[::1/", NOT_AN_ADDRESS),
         # Addresses in the usual notations.
         ("http://127.0.0.1/", REFUSED_ADDRESS),
         ("http://127.0.0.1:8000/", REFUSED_ADDRESS),
