@@ -1,6 +1,5 @@
 """Accept one request: verify, filter, store, wake. Both doors of POST /ingest lead here."""
 
-import sys
 import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -22,9 +21,6 @@ SIGNATURE_HEADER = "X-Webhook-Signature"
 
 # What a subscription that was changed since it was cached may be refused with, wrongly.
 REFUSED_BY_SUBSCRIPTION = (401, 409)
-
-# Rows that one commit carries at most.
-GROUP_SIZE = 256
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -72,8 +68,7 @@ class _GroupCommit:
     and hands on to the next that came in the meantime.
     """
 
-    def __init__(self, *, group_size: int = GROUP_SIZE) -> None:
-        self._group_size = group_size
+    def __init__(self) -> None:
         self._lock = Lock()
         self._waiting: list[_Row] = []
         self._has_leader = False
@@ -91,12 +86,12 @@ class _GroupCommit:
             raise row.error
 
     def _lead(self) -> None:
-        group = self._take(self._group_size)
+        group = self._take_some()
         self._store(group)
         error = group[0].error
         if isinstance(error, sql.AWAY):
             # Those that came meanwhile would find the same, each after a wait of its own.
-            refused = self._take(sys.maxsize)
+            refused = self._take_all()
             for row in refused:
                 row.error = error
             group += refused
@@ -104,9 +99,16 @@ class _GroupCommit:
         for row in group:
             row.done.set()
 
-    def _take(self, count: int) -> list[_Row]:
+    def _take_some(self) -> list[_Row]:
+        """Take as many rows, in their order, as one statement stores."""
         with self._lock:
-            taken, self._waiting = self._waiting[:count], self._waiting[count:]
+            taken = list(next(sql.in_parts(self._waiting)))
+            del self._waiting[: len(taken)]
+        return taken
+
+    def _take_all(self) -> list[_Row]:
+        with self._lock:
+            taken, self._waiting = self._waiting, []
         return taken
 
     def _store(self, group: list[_Row]) -> None:

@@ -2,7 +2,8 @@
 
 An event is stored once, with a webhook request for each subscription of its tenant that
 takes its type and whose filter it meets. One statement finds the subscriptions by type, for
-however many events; filters are looked at here, where there is one; two statements store.
+however many events; filters are looked at here, where there is one. The events are stored by
+statements of a bounded size, all their requests by one.
 """
 
 import time
@@ -169,7 +170,8 @@ def store_once(events: Sequence[NewEvent], key: Key | None, *, is_batch: bool) -
 
 
 def _store(events: Sequence[NewEvent]) -> list[Published]:
-    if sql.run(INSERT_EVENTS, _event_columns(events)):
+    stored = [row for part in sql.in_parts(events) for row in sql.run(INSERT_EVENTS, _event_columns(part))]
+    if stored:
         rows = _insert_requests(events)
     else:
         rows = sql.run(FIND_REQUESTS, {"event_ids": [event.id for event in events]})

@@ -10,8 +10,8 @@ import os
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
-from typing import Any, TypeVar
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, Protocol, TypeVar
 
 import psycopg
 from django.db import InterfaceError, InternalError, OperationalError, connection
@@ -22,7 +22,21 @@ WATCH_SECONDS = 0.1
 # A database that takes longer than this to store a call, in seconds, counts as away.
 ANSWER_SECONDS = 1.0
 
+# Payloads that one statement stores, in bytes. PostgreSQL's library keeps as much memory for a connection
+# as the largest statement took, and each thread of a process has a connection.
+STATEMENT_BYTES = 128 * 1024
+
 Result = TypeVar("Result")
+
+
+class WithPayload(Protocol):
+    """What is stored with a payload."""
+
+    @property
+    def payload(self) -> bytes: ...
+
+
+Row = TypeVar("Row", bound=WithPayload)
 
 # What a database raises that is away, restarting, read-only after a failover, or that has
 # cut off a transaction: nothing is wrong with the statement, it may be tried again.
@@ -38,6 +52,17 @@ def run(statement: str, parameters: Mapping[str, Any]) -> list[tuple[Any, ...]]:
     with connection.wrap_database_errors, psycopg.Cursor(connection.connection, row_factory=tuple_row) as cursor:
         cursor.execute(statement, parameters, prepare=True, binary=True)
         return cursor.fetchall() if cursor.description else []
+
+
+def in_parts(rows: Sequence[Row]) -> Iterator[Sequence[Row]]:
+    """Yield `rows` in parts of up to STATEMENT_BYTES of payload, or of one row that is larger."""
+    begin = size = 0
+    for number, row in enumerate(rows):
+        size += len(row.payload)
+        if size > STATEMENT_BYTES and number > begin:
+            yield rows[begin:number]
+            begin, size = number, len(row.payload)
+    yield rows[begin:]
 
 
 @contextlib.contextmanager

@@ -29,7 +29,7 @@ from tests.benchmarks.latencies import (
     bench_sustained,
     bench_sustained_beside_hanging,
 )
-from tests.benchmarks.memory import bench_hanging_memory, bench_memory
+from tests.benchmarks.memory import bench_hanging_memory, bench_large_memory, bench_memory
 from tests.service import service
 
 
@@ -65,6 +65,7 @@ PARTS: dict[str, Callable[[Bench], None]] = {
     "shapes": bench_shapes,
     "lists": bench_lists,
     "memory": bench_memory,
+    "large": bench_large_memory,
     "hanging": bench_hanging_memory,
     "cache": bench_cache,
 }

@@ -80,10 +80,10 @@ class Bench:
         statement = LATENCY + " AND a.subscription_id = %(id)s"
         return self.service.query(statement, {"id": subscription_id})[0]["ms"]  # type: ignore[return-value]
 
-    def calls(self, *subscription_ids: str) -> Iterator[load.Call]:
-        """Yield ingest calls for these subscriptions, or else for all that `prepare` made."""
+    def calls(self, *subscription_ids: str, size: int = PAYLOAD_BYTES) -> Iterator[load.Call]:
+        """Yield ingest calls with `size` bytes, for these subscriptions or all that `prepare` made."""
         wanted = subscription_ids or self.subscription_ids
-        return load.ingest_calls(self.service.url, wanted, secret=SECRET, size=PAYLOAD_BYTES)
+        return load.ingest_calls(self.service.url, wanted, secret=SECRET, size=size)
 
     def publish(self, path: str, body: object, *, calls: int) -> list[float]:
         """Make so many calls to a path below /events, one after the other; return the seconds of each."""

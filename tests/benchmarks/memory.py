@@ -20,6 +20,17 @@ def bench_memory(bench: Bench) -> None:
         running.stop()
 
 
+def bench_large_memory(bench: Bench) -> None:
+    """Resident memory of web after 5 seconds of ingest calls with payloads of nearly 1 MB over 32 connections."""
+    bench.prepare()
+    result = load.run(bench.calls(size=1_000_000), seconds=5, connections=32)
+    assert result.refusals == 0
+    web = next(running for running in bench.service.running if running.name == "web")
+    sizes = ", ".join(f"{rss_megabytes(pid):.0f}" for pid in descendants(web.pid))
+    rate = f"{result.per_second:,.0f} calls/s of 1 MB"
+    print(f"memory          web: {sizes} MB after {rate} over 32 connections", flush=True)
+
+
 def bench_hanging_memory(bench: Bench) -> None:
     """Resident memory of a worker with 2,000 calls hanging at once."""
     bench.prepare()

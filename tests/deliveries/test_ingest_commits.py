@@ -9,7 +9,7 @@ from itertools import chain
 import pytest
 from django.db import DataError, OperationalError, connection, connections
 
-from deliveries import ingestion
+from deliveries import ingestion, sql
 from deliveries.models import WebhookRequest
 from subscriptions.models import Subscription, new_id
 from tests.conftest import ingest_body
@@ -75,8 +75,9 @@ def test_it_answers_503_while_the_database_is_away_and_then_202(
 @pytest.mark.django_db(transaction=True)
 def test_while_the_database_is_away_those_that_wait_for_a_commit_are_told_with_it(make_subscription, monkeypatch):
     subscription = make_subscription()
-    first, second = (ingestion._Row(new_id(), subscription.id, "invoice.paid", b"{}", None) for _ in range(2))
-    group_commit = ingestion._GroupCommit(group_size=1)  # the second is not of the first one's group
+    large = b'"' + b"x" * sql.STATEMENT_BYTES + b'"'  # so that the second is not of the first one's group
+    first, second = (ingestion._Row(new_id(), subscription.id, "invoice.paid", large, None) for _ in range(2))
+    group_commit = ingestion._GroupCommit()
     group_commit._waiting = [first]
     connection.close()
     with monkeypatch.context() as patch:

@@ -4,6 +4,8 @@ import pytest
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
+from deliveries.models import Event
+
 pytestmark = pytest.mark.django_db
 
 
@@ -50,3 +52,13 @@ def test_an_event_for_many_takes_three_statements(publish, make_subscription):
     assert statements.count == 3
     # The API key and the note of its use, and the savepoint of the test's own transaction.
     assert len(queries) <= 5
+
+
+def test_a_batch_of_large_events_is_stored_by_statements_of_a_bounded_size(publish, make_subscription):
+    make_subscription()
+    events = [{"event_type": "a", "body": "x" * 60_000} for _ in range(10)]
+    with CountedStatements() as statements:
+        made = publish({"events": events}, "/batch").json()["events"]
+    assert statements.count == 5 + 2  # events two by two, match, requests
+    payloads = {str(event.id): bytes(event.payload) for event in Event.objects.all()}
+    assert payloads == {event["event_id"]: b'"' + b"x" * 60_000 + b'"' for event in made}

@@ -1,7 +1,8 @@
-"""Statements with a deadline, against a PostgreSQL that does not answer in time."""
+"""Statements: how much one stores, and their deadline with a PostgreSQL that does not answer in time."""
 
 import re
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,28 @@ from deliveries import sql
 OPERATIONS = Path(__file__).resolve().parents[2] / "docs" / "operations.md"
 
 pytestmark = pytest.mark.django_db(transaction=True)
+
+
+@dataclass(frozen=True)
+class Row:
+    payload: bytes
+
+
+@pytest.mark.parametrize(
+    ("sizes", "parts"),
+    [
+        ([], [[]]),
+        ([1], [[1]]),
+        ([sql.STATEMENT_BYTES, 0], [[sql.STATEMENT_BYTES, 0]]),
+        ([1, sql.STATEMENT_BYTES], [[1], [sql.STATEMENT_BYTES]]),
+        ([sql.STATEMENT_BYTES + 1, 1, 1], [[sql.STATEMENT_BYTES + 1], [1, 1]]),
+        ([1, sql.STATEMENT_BYTES + 1, 1], [[1], [sql.STATEMENT_BYTES + 1], [1]]),
+        ([50_000] * 5, [[50_000, 50_000], [50_000, 50_000], [50_000]]),
+    ],
+)
+def test_it_stores_in_one_statement_what_fits_and_at_least_a_row(sizes: list[int], parts: list[list[int]]):
+    rows = [Row(bytes(size)) for size in sizes]
+    assert [[len(row.payload) for row in part] for part in sql.in_parts(rows)] == parts
 
 
 def overrun() -> None:

@@ -1,14 +1,25 @@
-"""The processes of the web server, and their end."""
+"""The processes of the web server, what they keep, and their end."""
 
 import os
 import signal
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import pytest
+import requests
 
+from tests.benchmarks.figures import descendants, rss_megabytes
+from tests.conftest import ingest_body, signed_headers
+from tests.processes.conftest import SECRET
+from tests.service import Service
 from tests.waiting import WAIT_SECONDS, wait_until
 
 pytestmark = pytest.mark.processes
+
+# As many as there are threads in a process of web.
+CALLERS = 16
 
 # Settings that are loaded no further while somebody has the pipe open for writing.
 SETTINGS = "open({pipe!r}).read()\nfrom config.settings import *\n"
@@ -25,6 +36,26 @@ def test_a_web_server_told_to_stop_while_it_loads_ends(running, tmp_path: Path):
         web.process.wait(WAIT_SECONDS)
     finally:
         os.close(descriptor)
+
+
+def test_what_many_large_calls_took_is_given_back(running: Service, subscribe: Callable[..., str]):
+    web = running.start("web", WEB_PROCESSES="1")
+    subscription_id = subscribe("http://127.0.0.1:1024/", event_types=["large"])
+    resident = partial(lambda pids: sum(map(rss_megabytes, pids)), descendants(web.pid))
+
+    def call(size: int) -> None:
+        body = ingest_body(subscription_id, "large", f'"{"x" * size}"')
+        answer = requests.post(
+            f"{running.url}/ingest", data=body, headers=signed_headers(body, SECRET), timeout=30
+        )
+        assert answer.status_code == 202
+
+    with ThreadPoolExecutor(CALLERS) as callers:
+        list(callers.map(call, [10] * 4 * CALLERS))
+        before = resident()
+        list(callers.map(call, [1_000_000] * 15 * CALLERS))
+    # MB, where 240 came in. What one call took a connection may keep; that of a statement for all 16 it did keep.
+    assert resident() - before < 40
 
 
 def open_for_writing(pipe: Path) -> int | None:
