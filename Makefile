@@ -23,7 +23,7 @@ contract: $(VENV)/.installed-dev ## Call every operation of the API with 500 ran
 
 plans: $(VENV)/.installed-dev ## Look how each list is read where there are 1,000,000 rows
 	@LIST_ROWS=1000000 $(BIN)/python -m pytest --timeout 0 tests/deliveries/test_list_plans.py \
-		tests/deliveries/test_plans.py tests/deliveries/test_events.py::test_every_list_stays_an_index_scan_in_a_big_table
+		tests/deliveries/test_plans.py tests/deliveries/test_event_plans.py
 
 bench: $(VENV)/.installed-dev ## Print what this machine does, in figures
 	@$(BIN)/python -m tests.benchmarks

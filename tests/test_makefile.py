@@ -1,6 +1,7 @@
 """The Makefile, where it does more than to call something."""
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -54,3 +55,9 @@ def test_two_that_install_at_once_do_not_take_each_other_s_environment_away(tmp_
         first.communicate(b"end\n")
     assert first.returncode == 0
     subprocess.run([sys.executable, "-m", "config.alone", "true"], cwd=tmp_path, check=True)
+
+
+def test_it_names_files_of_tests_that_are_there():
+    named = re.findall(r"tests/\S+\.py\S*", (BASE_DIR / "Makefile").read_text())
+    assert named
+    assert [name for name in named if not (BASE_DIR / name).exists()] == []

@@ -1,6 +1,7 @@
 """Lists of operations, subscriptions and attempts are read from an index: the plans of what the endpoints ask.
 
-Those of requests are in test_list_plans.py, those of events in test_events.py. `make plans` has 1,000,000 rows.
+Those of requests are in test_list_plans.py, those of events in test_event_plans.py.
+`make plans` has 1,000,000 rows.
 """
 
 import pytest
