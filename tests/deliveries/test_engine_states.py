@@ -11,10 +11,9 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from deliveries import claims, operations, settlements
 from deliveries.models import DeliveryAttempt, WebhookRequest
-from deliveries.retry import Decision
 from deliveries.unsent import UnansweredClaims
 from subscriptions.models import Subscription
-from tests.deliveries.claiming import FAILURE, SUCCESS
+from tests.deliveries.claiming import FAILURE, SUCCESS, settlement
 
 CAP = 2
 
@@ -68,15 +67,7 @@ class Engine(RuleBasedStateMachine):
     def settle(self, data, delivered, delay):
         """Settle any claim ever made, once or twice, however stale."""
         request = data.draw(st.sampled_from(self.claimed))
-        decision = Decision(delay_seconds=None if delivered else delay)
-        outcome = SUCCESS if delivered else FAILURE
-        settlements.settle(
-            [
-                settlements.Settlement(
-                    request=request, attempted_at=request.claimed_at, outcome=outcome, decision=decision
-                )
-            ]
-        )
+        settlements.settle([settlement(request, SUCCESS) if delivered else settlement(request, FAILURE, delay)])
 
     @rule()
     def time_passes(self):

@@ -86,27 +86,35 @@ def test_a_late_failure_changes_nothing_but_leaves_its_attempt(make_subscription
     assert log_of(request) == [(1, "initial", False, 500, "http_5xx"), (2, "retry", True, 200, "")]
 
 
-def test_a_late_success_delivers_a_request_that_waits(make_subscription, make_request, make_due):
+@pytest.mark.parametrize(
+    ("word", "late_word", "log"),
+    [
+        pytest.param(
+            (FAILURE, 120.0),
+            (SUCCESS, None),
+            [(1, "initial", True, 200, ""), (2, "retry", False, 500, "http_5xx")],
+            id="a late success delivers what waits",
+        ),
+        pytest.param(
+            (SUCCESS, None),
+            (FAILURE, 120.0),
+            [(1, "initial", False, 500, "http_5xx"), (2, "retry", True, 200, "")],
+            id="a late failure does not overturn what is settled",
+        ),
+    ],
+)
+def test_one_success_delivers_a_request_whichever_word_comes_late(
+    make_subscription, make_request, make_due, word, late_word, log
+):
     request = make_request(make_subscription())
     (late,) = claims.claim(10).requests
     make_due(request)
     (current,) = claims.claim(10).requests
-    settlements.settle([settlement(current, FAILURE, delay=120.0)])
-    settlements.settle([settlement(late)])
+    settlements.settle([settlement(current, *word)])
+    settlements.settle([settlement(late, *late_word)])
     request.refresh_from_db()
     assert request.status == "delivered"
-    assert log_of(request) == [(1, "initial", True, 200, ""), (2, "retry", False, 500, "http_5xx")]
-
-
-def test_a_late_word_does_not_overturn_a_settled_request(make_subscription, make_request, make_due):
-    request = make_request(make_subscription())
-    (late,) = claims.claim(10).requests
-    make_due(request)
-    (current,) = claims.claim(10).requests
-    settlements.settle([settlement(current)])
-    settlements.settle([settlement(late, FAILURE, delay=120.0)])
-    request.refresh_from_db()
-    assert request.status == "delivered"
+    assert log_of(request) == log
 
 
 def test_a_settled_attempt_is_not_overwritten_by_settling_it_again(make_subscription, make_request):
