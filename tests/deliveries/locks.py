@@ -6,6 +6,8 @@ from typing import Any
 from django.db import connection
 from django.db.models import Model
 
+from tests.waiting import wait_until
+
 
 def lock_of(row: Model) -> Any:
     """Lock a row over a connection of its own, which is returned."""
@@ -18,11 +20,12 @@ def lock_of(row: Model) -> Any:
 
 
 def release_once_waited_for(lock: Any, seconds: float) -> None:
-    """Wait until a statement has waited for the lock this long, and let it go."""
+    """Wait until a statement has waited for the lock this long, and let it go; if none does, fail in the end."""
     waiting = """
         SELECT 1 FROM pg_stat_activity
         WHERE wait_event_type = 'Lock' AND clock_timestamp() - query_start > %s * interval '1 second'
     """
     with contextlib.closing(connection), contextlib.closing(lock), connection.cursor() as cursor:
-        while not cursor.execute(waiting, [seconds]).fetchone():
-            continue
+        wait_until(
+            lambda: cursor.execute(waiting, [seconds]).fetchone(), bool, lambda: "nothing waits for the lock"
+        )

@@ -268,12 +268,12 @@ def test_it_cancels_an_operation_once(post, recover, make_subscription):
 
 
 @pytest.mark.django_db(transaction=True)
-def test_it_cancels_an_operation_once_its_requests_are_counted(post, recover, make_subscription, monkeypatch):
+def test_it_cancels_an_operation_once_its_requests_are_counted(post, recover, make_subscription):
     """Counting holds its row, and may take longer than anybody waits for what he looks at."""
-    monkeypatch.setattr(readiness, "ANSWER_SECONDS", 1.0)
     recover(make_subscription())
     operation = Operation.objects.get()
-    releasing = threading.Thread(target=release_once_waited_for, args=(lock_of(operation), 1.5))
+    longer = readiness.ANSWER_SECONDS + 0.5
+    releasing = threading.Thread(target=release_once_waited_for, args=(lock_of(operation), longer))
     releasing.start()
     answer = post(f"/operations/{operation.id}/cancel")
     releasing.join()
