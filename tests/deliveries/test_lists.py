@@ -47,8 +47,11 @@ def test_it_lists_nothing_where_there_is_nothing(get, path):
 
 @pytest.mark.parametrize("path", LISTS)
 def test_it_gives_up_on_a_list_that_takes_too_long(get, monkeypatch, path):
-    monkeypatch.setattr(lists, "TIMEOUT_MS", 50)
-    with psycopg.connect(**connection.get_connection_params() | {"cursor_factory": None}) as other:
+    with (
+        monkeypatch.context() as patch,
+        psycopg.connect(**connection.get_connection_params() | {"cursor_factory": None}) as other,
+    ):
+        patch.setattr(lists, "TIMEOUT_MS", 50)
         other.execute(f"LOCK TABLE {LISTS[path]} IN ACCESS EXCLUSIVE MODE")
         answer = get(path)
         other.rollback()

@@ -51,8 +51,11 @@ def test_it_lists_only_the_newest_of_a_huge_table(operator):
 
 
 def test_it_gives_up_on_a_search_that_takes_too_long(operator, monkeypatch):
-    monkeypatch.setattr(read_only_admin, "LIST_TIMEOUT_MS", 50)
-    with psycopg.connect(**connection.get_connection_params() | {"cursor_factory": None}) as other:
+    with (
+        monkeypatch.context() as patch,
+        psycopg.connect(**connection.get_connection_params() | {"cursor_factory": None}) as other,
+    ):
+        patch.setattr(read_only_admin, "LIST_TIMEOUT_MS", 50)
         other.execute("LOCK TABLE webhook_requests IN ACCESS EXCLUSIVE MODE")
         response = operator.get(REQUESTS, {"error": "dns"})
         other.rollback()
