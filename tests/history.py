@@ -64,12 +64,33 @@ JOIN (SELECT id, tenant, row_number() OVER (ORDER BY id) AS place FROM subscript
     ON s.place = 1 + n / 53 %% %(subscriptions)s
 """
 
+# So many requests that are due for every subscription.
+BURST = """
+INSERT INTO webhook_requests (
+    id, subscription_id, tenant, event_type, payload, received_at, status, error, attempt_count, next_attempt_at
+)
+SELECT gen_random_uuid(), id, tenant, 'a', 'x', now(), 'pending', '', 0, now()
+FROM subscriptions, generate_series(1, %s)
+"""
+
 
 def fill(count: int, *, size: int = 100, subscriptions: int = 100) -> None:
     """Store that many requests, of that many bytes each, and nothing else, and have the planner know of them."""
     with connection.cursor() as cursor:
         # What a transaction stored and took back would take up room, which plans depend on.
         cursor.execute("TRUNCATE webhook_requests, delivery_attempts, events, subscriptions")
-        cursor.execute(SUBSCRIPTIONS, [subscriptions])
+        subscribe(subscriptions)
         cursor.execute(REQUESTS, {"count": count, "size": size, "subscriptions": subscriptions})
         cursor.execute("ANALYZE webhook_requests, subscriptions")
+
+
+def subscribe(count: int) -> None:
+    """Store that many subscriptions more."""
+    with connection.cursor() as cursor:
+        cursor.execute(SUBSCRIPTIONS, [count])
+
+
+def burst(each: int = 1) -> None:
+    """Store so many requests that are due for each subscription, of which the planner is not told."""
+    with connection.cursor() as cursor:
+        cursor.execute(BURST, [each])

@@ -6,6 +6,8 @@ import pytest
 from django.db.models.functions import Now
 
 from deliveries import claims
+from subscriptions.models import Subscription
+from tests import history
 from tests.deliveries.claiming import claimed_ids
 
 pytestmark = pytest.mark.django_db
@@ -36,16 +38,15 @@ def test_it_goes_round_robin_from_where_the_last_claim_stopped(make_subscription
     assert visited == [ids[:2], ids[2:], ids[:2], ids[2:]]
 
 
-def test_it_looks_at_so_many_subscriptions_and_the_next_claim_goes_on_there(
-    make_subscription, make_request, monkeypatch
-):
-    monkeypatch.setattr(claims, "WALK_LENGTH", 2)
-    requests = [make_request(make_subscription()) for _ in range(5)]
-    ids = [request.id for request in requests]
-    first = claims.claim(100)
-    assert sorted(request.id for request in first.requests) == ids[: 2 * claims.MOST_WALKS]
-    second = claims.claim(100, after=first.stopped_after, until=first.until)
-    assert [request.id for request in second.requests] == ids[2 * claims.MOST_WALKS :]
+def test_it_looks_at_so_many_subscriptions_and_the_next_claim_goes_on_there():
+    most = claims.WALK_LENGTH * claims.MOST_WALKS
+    history.subscribe(most + 10)
+    history.burst()
+    ids = list(Subscription.objects.order_by("id").values_list("id", flat=True))
+    first = claims.claim(10_000)
+    assert sorted(request.target.id for request in first.requests) == ids[:most]
+    second = claims.claim(10_000, after=first.stopped_after, until=first.until)
+    assert sorted(request.target.id for request in second.requests) == ids[most:]
     assert (second.stopped_after, second.until) == (None, None)
 
 

@@ -5,6 +5,7 @@ import contextlib
 import json
 import logging
 import threading
+import uuid
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -15,6 +16,8 @@ from standardwebhooks.webhooks import Webhook
 
 from deliveries import claims, sql
 from deliveries.models import DeliveryAttempt, WebhookRequest
+from subscriptions.models import Subscription
+from tests import history
 from tests.conftest import SECRET, signature_of
 from tests.deliveries.locks import lock_of, release_once_waited_for
 from tests.receiver import Answer
@@ -140,14 +143,17 @@ def test_a_hanging_receiver_does_not_hold_up_another(make_subscription, make_req
     assert hanging.status == "delivered"
 
 
-def test_what_is_held_does_not_hide_what_is_due_behind_it(
-    make_subscription, make_request, receiver, deliver, monkeypatch
-):
+def hold(count):
+    """Store so many requests that wait for the circuits of their subscriptions."""
+    history.subscribe(count)
+    history.burst()
+    Subscription.objects.update(circuit_opened_at=Now())
+
+
+def test_what_is_held_does_not_hide_what_is_due_behind_it(make_subscription, make_request, receiver, deliver):
     """Also with more of it than one claim looks at."""
-    monkeypatch.setattr(claims, "WALK_LENGTH", 1)
-    for _ in range(4 * claims.MOST_WALKS):
-        make_request(make_subscription(circuit_opened_at=Now()))
-    due = make_request(make_subscription(receiver.url))
+    hold(4 * claims.MOST_WALKS * claims.WALK_LENGTH)
+    due = make_request(make_subscription(receiver.url, id=claims.LAST))
     assert deliver() == 1
     due.refresh_from_db()
     assert due.status == "delivered"
@@ -216,12 +222,11 @@ def test_a_call_that_could_outlast_its_lease_is_not_begun_but_given_back(
 
 
 @pytest.mark.django_db(transaction=True)
-def test_what_a_claim_took_before_the_database_hung_is_sent(
-    make_subscription, make_request, receiver, deliver, monkeypatch
-):
+def test_what_a_claim_took_before_the_database_hung_is_sent(make_subscription, make_request, receiver, deliver):
     """The second walk waits for a lock until it is cut off; what the first one took is not left to its lease."""
-    monkeypatch.setattr(claims, "WALK_LENGTH", 1)
-    first, second = (make_request(make_subscription(receiver.url)) for _ in range(2))
+    hold(claims.WALK_LENGTH)
+    ends = (uuid.UUID(int=1), claims.LAST)
+    first, second = (make_request(make_subscription(receiver.url, id=end)) for end in ends)
     lock = lock_of(second)
 
     def release():

@@ -20,15 +20,6 @@ pytestmark = pytest.mark.django_db
 COUNT = 500
 BACKLOG = 10_000
 
-# So many requests that are due for every subscription.
-BURST = """
-INSERT INTO webhook_requests (
-    id, subscription_id, tenant, event_type, payload, received_at, status, error, attempt_count, next_attempt_at
-)
-SELECT gen_random_uuid(), id, tenant, 'a', 'x', now(), 'pending', '', 0, now()
-FROM subscriptions, generate_series(1, %s)
-"""
-
 
 @pytest.fixture(params=["never analyzed", "analyzed when nothing was pending"])
 def _burst(db: None, request: pytest.FixtureRequest) -> None:
@@ -36,14 +27,14 @@ def _burst(db: None, request: pytest.FixtureRequest) -> None:
     with connection.cursor() as cursor:
         if request.param == "never analyzed":
             cursor.execute("TRUNCATE webhook_requests, delivery_attempts, events, subscriptions")
-            cursor.execute(history.SUBSCRIPTIONS, [BACKLOG // 4])
+            history.subscribe(BACKLOG // 4)
         else:
             history.fill(BACKLOG, size=10, subscriptions=BACKLOG // 4)
             cursor.execute(
                 "UPDATE webhook_requests SET status = 'canceled', next_attempt_at = NULL, settled_at = now()"
             )
             cursor.execute("ANALYZE webhook_requests, subscriptions")
-        cursor.execute(BURST, [4])
+    history.burst(4)
 
 
 @pytest.fixture
