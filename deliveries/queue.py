@@ -151,10 +151,15 @@ class _Waker:
     def _run(self) -> None:
         while True:
             self._signal.wait()
-            self._signal.clear()
-            if not self._push():
+            if not self._answer():
                 time.sleep(REDIS_AWAY_SECONDS)
             time.sleep(COALESCE_SECONDS)
+
+    def _answer(self) -> bool:
+        """Push what was signalled until now, under the lock: who finds no signal there finds it pushed."""
+        with self._lock:
+            self._signal.clear()
+            return self._push()
 
 
 # Until when a Redis is left alone, by its URL.

@@ -1,11 +1,11 @@
 """Fixtures that several test modules share. Servers come from tests/plugin.py."""
 
 import json
-import operator
 import socket
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -48,7 +48,13 @@ def _fresh_process_state() -> Iterator[None]:
     schema_cache.clear()
     # What was accepted while Redis was away wakes a worker a second later, which is not to be within another test.
     for waker in (queue._waker, queue._maintenance_waker):
-        wait_until(waker._signal.is_set, operator.not_, lambda: "a wake-up is not sent", pause_seconds=0.001)
+        wait_until(partial(has_pushed, waker), bool, lambda: "a wake-up is not sent", pause_seconds=0.001)
+
+
+def has_pushed(waker: Any) -> bool:
+    """Return whether all that was signalled is in Redis, and nothing on its way there."""
+    with waker._lock:
+        return not waker._signal.is_set()
 
 
 @pytest.fixture
