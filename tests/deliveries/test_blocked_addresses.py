@@ -3,7 +3,8 @@
 What is promised: http(s) only; no user info; ports from a list; the host in every notation
 is judged by the address that the socket is about to connect to, each address at each
 connect; what a tenant reads says `blocked_address`, never which address. Which addresses
-those are: tests/subscriptions/test_addresses.py and test_addresses_model.py.
+those are: tests/subscriptions/test_addresses.py and test_addresses_model.py; which URLs:
+test_target_urls.py.
 """
 
 import contextlib
