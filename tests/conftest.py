@@ -14,6 +14,7 @@ import redis
 from django.conf import settings
 from django.db import connection
 from django.db.models.functions import Now
+from django.test import Client
 from pytest_django.fixtures import Settings
 from pytest_django.plugin import DjangoDbBlocker
 from rest_framework.test import APIClient
@@ -24,6 +25,7 @@ from deliveries.models import WebhookRequest
 from subscriptions import cache, schema_cache, signing
 from subscriptions.models import ApiKey, Subscription
 from tests.receiver import Receiver, running_receiver
+from tests.staff import operator_client
 from tests.waiting import wait_until
 
 SECRET = "a secret of the tests"
@@ -154,6 +156,12 @@ def make_client(db: None) -> Callable[..., APIClient]:
 def client_with_key(make_client: Callable[..., APIClient]) -> APIClient:
     """An operator's client: every scope, every tenant."""
     return make_client()
+
+
+@pytest.fixture
+def operator(db: None) -> Client:
+    """The browser of a superuser who is logged in."""
+    return operator_client()
 
 
 @pytest.fixture

@@ -10,16 +10,11 @@ from rest_framework.test import APIClient
 
 from subscriptions.api_keys import ApiKey
 from subscriptions.audit import AuditEntry
-from tests.staff import messages_of, operator_client, staff_client
+from tests.staff import messages_of, staff_client
 
 pytestmark = pytest.mark.django_db
 
 KEYS = "/admin/subscriptions/apikey/"
-
-
-@pytest.fixture
-def operator(db: None) -> Client:
-    return operator_client()
 
 
 def page_of(key: ApiKey) -> str:

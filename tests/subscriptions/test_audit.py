@@ -13,18 +13,13 @@ from django.urls import reverse
 from subscriptions import audit
 from subscriptions.audit import Actor, AuditEntry
 from subscriptions.models import ApiKey, Subscription
-from tests.staff import operator_client, seen
+from tests.staff import seen
 
 pytestmark = pytest.mark.django_db
 
 LIST = "/admin/subscriptions/auditentry/"
 SUBSCRIPTIONS = "/admin/subscriptions/subscription/"
 ACTOR = Actor(kind="user", name="ada", address="192.0.2.1")
-
-
-@pytest.fixture
-def operator(db: None) -> Client:
-    return operator_client()
 
 
 def recorded(**conditions) -> list[AuditEntry]:

@@ -3,16 +3,9 @@
 from collections.abc import Callable
 
 import pytest
-from django.test import Client
 from django.utils import timezone
 
 from deliveries.models import DeliveryAttempt, Event, WebhookRequest
-from tests.staff import operator_client
-
-
-@pytest.fixture
-def operator(db: None) -> Client:
-    return operator_client()
 
 
 @pytest.fixture
