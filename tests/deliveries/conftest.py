@@ -12,6 +12,7 @@ from django.test import Client
 from rest_framework.test import APIClient
 
 from deliveries import tasks
+from deliveries.courier import Courier
 from deliveries.models import DeliveryAttempt, WebhookRequest
 from deliveries.transport import Transport
 from tests import wsgi
@@ -22,7 +23,7 @@ from tests.expected import REQUEST_ID
 from tests.wsgi import Answer
 
 # What it asserts is shown as what a test asserts is.
-pytest.register_assert_rewrite("tests.deliveries.ingesting")
+pytest.register_assert_rewrite("tests.deliveries.ingesting", "tests.deliveries.issuing")
 
 PostIngest = Callable[..., Answer]
 
@@ -89,6 +90,13 @@ def transport() -> Iterator[Transport]:
     """A transport that reaches loopback."""
     with contextlib.closing(make_transport()) as transport:
         yield transport
+
+
+@pytest.fixture
+def courier() -> Iterator[Courier]:
+    """A courier that reaches loopback."""
+    with contextlib.closing(Courier(make_transport(), "")) as courier:
+        yield courier
 
 
 @pytest.fixture

@@ -2,18 +2,14 @@
 
 import base64
 import contextlib
-import json
 import threading
 import time
-from collections.abc import Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import parse_qs
 
 import pytest
 
 from deliveries import courier as courier_module
-from deliveries import tokens
 from deliveries.courier import Courier, send_one
 from deliveries.outcome import HINTS, ErrorClass, Outcome
 from deliveries.tls import Certificates
@@ -22,37 +18,8 @@ from subscriptions.auth import ClientCredentials
 from tests import certificates
 from tests.deliveries import hostile
 from tests.deliveries.calling import LONG_SECONDS, make_transport
-from tests.deliveries.hostile import Behaviour, Connection, Listener, listening
-
-NO_TOKEN = "No access token could be fetched from the token URL. "
-
-
-def answer(status: str, document: object, *lines: str) -> bytes:
-    return raw_answer(status, json.dumps(document).encode(), *lines)
-
-
-def raw_answer(status: str, body: bytes, *lines: str) -> bytes:
-    return "\r\n".join([f"HTTP/1.1 {status}", *lines, f"Content-Length: {len(body)}", "", ""]).encode() + body
-
-
-def granted(token: str = "token-1", **more: object) -> bytes:
-    return answer("200 OK", {"access_token": token, "token_type": "Bearer", "expires_in": 3600} | more)
-
-
-@dataclass
-class Tokens:
-    """A token endpoint that gives out token-1, token-2 and so on."""
-
-    more: dict[str, object] = field(default_factory=dict)
-    may_answer: threading.Event = field(default_factory=threading.Event)
-    given: int = 0
-
-    def __call__(self, connection: Connection) -> None:
-        while True:
-            connection.read_request()
-            self.may_answer.wait(LONG_SECONDS)
-            self.given += 1
-            connection.send(granted(f"token-{self.given}", **self.more))
+from tests.deliveries.hostile import Connection, Listener, listening
+from tests.deliveries.issuing import NO_TOKEN, Tokens, a_call, answer, credentials_of, granted, outcome, outcomes
 
 
 @pytest.fixture
@@ -60,37 +27,6 @@ def endpoint() -> Tokens:
     endpoint = Tokens()
     endpoint.may_answer.set()
     return endpoint
-
-
-@pytest.fixture
-def courier() -> Iterator[Courier]:
-    with contextlib.closing(Courier(make_transport(), "")) as courier:
-        yield courier
-
-
-def credentials_of(listener: Listener, **fields: str) -> ClientCredentials:
-    fields = {"client_id": "id", "client_secret": "top secret"} | fields
-    return ClientCredentials(token_url=f"http://127.0.0.1:{listener.port}/token", **fields)
-
-
-def a_call(receiver: Listener, credentials: ClientCredentials | None, tag: str = "", **fields: object) -> Call:
-    usual = {"headers": ["X-Tag: x"], "body": b"{}", "timeout_seconds": LONG_SECONDS}
-    url = f"http://127.0.0.1:{receiver.port}/hook"
-    return Call(tag=tag, url=url, credentials=credentials, **(usual | fields))
-
-
-def outcomes(courier: Courier, *calls: Call) -> dict[str, Outcome]:
-    for call in calls:
-        courier.send(call)
-    finished = []
-    while courier.in_flight:
-        finished += courier.wait(0.05)
-    assert len(finished) == len(calls)
-    return {one.call.tag: one.outcome for one in finished}
-
-
-def outcome(courier: Courier, call: Call) -> Outcome:
-    return outcomes(courier, call)[call.tag]
 
 
 def header_of(request: bytes, name: str) -> str | None:
@@ -154,27 +90,6 @@ def test_a_token_is_kept_and_each_subscription_has_its_own(courier: Courier, end
     assert tokens_at(receiver) == [f"Bearer token-{number}" for number in (1, 2, 1, 2)]
 
 
-@pytest.mark.parametrize(
-    ("expires_in", "lasts"),
-    [
-        (3600, 3570.0),
-        ("3600", 3570.0),
-        (61, 31.0),
-        (60, 30.0),
-        (10, 5.0),
-        (0, 0.0),
-        (-5, 0.0),
-        (1e9, 86400.0),
-        (None, 270.0),
-    ],
-)
-def test_a_token_is_used_until_shortly_before_it_expires(expires_in: object, lasts: float) -> None:
-    body = granted(expires_in=expires_in).partition(b"\r\n\r\n")[2]
-    token = tokens.read(Outcome(error=None, status_code=200, response_ms=1, response_body=body))
-    assert token is not None
-    assert (token.text, token.lasts_seconds) == ("token-1", lasts)
-
-
 def test_a_token_that_has_expired_is_fetched_anew(courier: Courier, endpoint: Tokens) -> None:
     endpoint.more = {"expires_in": 0}
     with listening(endpoint) as issuer, listening(hostile.answers(hostile.OK)) as receiver:
@@ -227,92 +142,6 @@ def test_a_server_that_wants_the_proof_in_the_body_gets_it_there(courier: Courie
         assert outcome(courier, a_call(receiver, credentials_of(issuer))).is_success
         assert header_of(issuer.requests[2], "Authorization") is None
         assert len(issuer.requests) == 3
-
-
-REFUSALS: dict[str, tuple[Behaviour, ErrorClass, str]] = {
-    "refuses the client": (
-        hostile.answers(answer("401 No", {"error": "invalid_client", "error_description": "top secret"})),
-        ErrorClass.HTTP_4XX,
-        "It answered 401 with the error invalid_client. Check token_url, client_id, client_secret and scope.",
-    ),
-    "refuses the scope": (
-        hostile.answers(answer("400 No", {"error": "invalid_scope"})),
-        ErrorClass.HTTP_4XX,
-        "It answered 400 with the error invalid_scope. Check token_url, client_id, client_secret and scope.",
-    ),
-    "is gone for good": (
-        hostile.answers(answer("410 Gone", "<script>", "webhook-delivery: disable", "Retry-After: 999")),
-        ErrorClass.HTTP_4XX,
-        "It answered 410. Check token_url, client_id, client_secret and scope.",
-    ),
-    "says an error that is none": (
-        hostile.answers(answer("403 No", {"error": "<script>alert(1)</script>"})),
-        ErrorClass.HTTP_4XX,
-        "It answered 403. Check token_url, client_id, client_secret and scope.",
-    ),
-    "fails": (
-        hostile.answers(answer("503 Oh", {})),
-        ErrorClass.HTTP_5XX,
-        "It answered 503. Check token_url, client_id, client_secret and scope.",
-    ),
-    "redirects": (
-        hostile.answers(answer("302 Found", {}, "Location: /elsewhere")),
-        ErrorClass.REDIRECT,
-        "It answered 302. Check token_url, client_id, client_secret and scope.",
-    ),
-    "resets": (hostile.answers_and_resets(b""), ErrorClass.RESET, HINTS[ErrorClass.RESET]),
-    "answers a page": (
-        hostile.answers(b"HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\n<html>"),
-        ErrorClass.PROTOCOL,
-        "Its answer holds no Bearer token.",
-    ),
-    "gives no token": (
-        hostile.answers(answer("200 OK", {"token_type": "Bearer"})),
-        ErrorClass.PROTOCOL,
-        "Its answer holds no Bearer token.",
-    ),
-    "gives another kind of token": (
-        hostile.answers(granted(token_type="mac")),
-        ErrorClass.PROTOCOL,
-        "Its answer holds no Bearer token.",
-    ),
-    "gives a token with a line break": (
-        hostile.answers(granted("a\r\nX-Injected: 1")),
-        ErrorClass.PROTOCOL,
-        "Its answer holds no Bearer token.",
-    ),
-    "refuses in another charset": (
-        hostile.answers(raw_answer("400 No", '{"error": "ung\u00fcltig"}'.encode("latin-1"))),
-        ErrorClass.HTTP_4XX,
-        "It answered 400. Check token_url, client_id, client_secret and scope.",
-    ),
-    "fails in depth": (
-        hostile.answers(raw_answer("500 Oh", b'{"a":' + b"[" * 60_000)),
-        ErrorClass.HTTP_5XX,
-        "It answered 500. Check token_url, client_id, client_secret and scope.",
-    ),
-    "grants in depth": (
-        hostile.answers(raw_answer("200 OK", b'{"a":' + b"[" * 60_000)),
-        ErrorClass.PROTOCOL,
-        "Its answer holds no Bearer token.",
-    ),
-    "says nonsense about the time": (
-        hostile.answers(granted(expires_in="soon")),
-        ErrorClass.PROTOCOL,
-        "Its answer holds no Bearer token.",
-    ),
-}
-
-
-@pytest.mark.parametrize("name", REFUSALS)
-def test_a_call_fails_in_words_when_the_token_endpoint(name: str, courier: Courier) -> None:
-    """And nothing of that answer is taken for the receiver's."""
-    behaviour, error, hint = REFUSALS[name]
-    with listening(behaviour) as issuer, listening(hostile.answers(hostile.OK)) as receiver:
-        result = outcome(courier, a_call(receiver, credentials_of(issuer)))
-        assert receiver.connections == 0
-    assert (result.error, result.hint) == (error, NO_TOKEN + hint)
-    assert (result.status_code, result.response_headers, result.response_body) == (None, "", b"")
 
 
 def test_a_call_that_waits_for_a_token_ends_at_its_own_limit(
@@ -410,10 +239,3 @@ def test_one_call_can_be_waited_for_with_its_token(endpoint: Tokens) -> None:
     with listening(endpoint) as issuer, listening(hostile.answers(hostile.OK)) as receiver:
         assert send_one(a_call(receiver, credentials_of(issuer))).is_success
     assert tokens_at(receiver) == ["Bearer token-1"]
-
-
-def test_no_token_is_in_what_is_printed_of_it() -> None:
-    token = tokens.read(
-        Outcome(error=None, status_code=200, response_ms=1, response_body=granted().partition(b"\r\n\r\n")[2])
-    )
-    assert "token-1" not in repr(token)
