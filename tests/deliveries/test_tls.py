@@ -339,6 +339,13 @@ def test_a_hint_fits_where_it_is_stored() -> None:
     assert len(str(tokens.failure(failed, 1).hint)) <= field.max_length
 
 
+def test_a_port_without_a_listener_is_no_tls_failure(transport: Transport) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+    call = Call(tag="", url=f"https://localhost:{port}/", headers=[], body=b"", timeout_seconds=10)
+    assert outcomes(transport, call)[""].error == ErrorClass.CONNECT
+
+
 # The environment
 
 
@@ -360,43 +367,3 @@ def test_the_environment_has_no_say_in_whom_to_trust_and_gets_no_keys(
 def test_the_usual_authorities_are_those_of_certifi() -> None:
     with contextlib.closing(make_transport()) as transport:
         assert transport._ca_bundle == certifi.where()
-
-
-# Memory
-
-HANGING_HANDSHAKES = """
-import resource, socket
-from deliveries.transport import Call, Transport
-from subscriptions.addresses import parse_networks
-
-def rss_mb():
-    with open("/proc/self/statm") as file:
-        return int(file.read().split()[1]) * resource.getpagesize() / 1e6
-
-transport = Transport(user_agent="tests", allowed_networks=parse_networks(["127.0.0.0/8"]))
-servers = [socket.create_server(("127.0.0.1", 0), backlog=256) for _ in range(5)]
-before = rss_mb()
-for number in range(1_000):
-    url = f"https://127.0.0.1:{servers[number % 5].getsockname()[1]}/"
-    transport.send(Call(tag=None, url=url, headers=[], body=b"{}", timeout_seconds=6))
-errors, most = set(), 0
-while transport.in_flight:
-    errors |= {str(finished.outcome.error) for finished in transport.wait(0.5)}
-    most = max(most, rss_mb())
-print(*errors, most - before < 300)
-"""
-
-
-def test_1000_handshakes_that_hang_share_one_copy_of_the_authorities() -> None:
-    """Parsed for each connection they would take some MB each."""
-    process = subprocess.run(
-        [sys.executable, "-c", HANGING_HANDSHAKES], cwd=ROOT, capture_output=True, text=True, timeout=100
-    )
-    assert (process.stdout, process.stderr) == ("timeout True\n", "")
-
-
-def test_a_port_without_a_listener_is_no_tls_failure(transport: Transport) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        port = server.getsockname()[1]
-    call = Call(tag="", url=f"https://localhost:{port}/", headers=[], body=b"", timeout_seconds=10)
-    assert outcomes(transport, call)[""].error == ErrorClass.CONNECT

@@ -70,6 +70,37 @@ def test_2000_hanging_calls_take_little_memory() -> None:
     assert (process.stdout, process.stderr) == ("timeout True True\n", "")
 
 
+HANGING_HANDSHAKES = """
+import resource, socket
+from deliveries.transport import Call, Transport
+from subscriptions.addresses import parse_networks
+
+def rss_mb():
+    with open("/proc/self/statm") as file:
+        return int(file.read().split()[1]) * resource.getpagesize() / 1e6
+
+transport = Transport(user_agent="tests", allowed_networks=parse_networks(["127.0.0.0/8"]))
+servers = [socket.create_server(("127.0.0.1", 0), backlog=256) for _ in range(5)]
+before = rss_mb()
+for number in range(1_000):
+    url = f"https://127.0.0.1:{servers[number % 5].getsockname()[1]}/"
+    transport.send(Call(tag=None, url=url, headers=[], body=b"{}", timeout_seconds=6))
+errors, most = set(), 0
+while transport.in_flight:
+    errors |= {str(finished.outcome.error) for finished in transport.wait(0.5)}
+    most = max(most, rss_mb())
+print(*errors, most - before < 300)
+"""
+
+
+def test_1000_handshakes_that_hang_share_one_copy_of_the_authorities() -> None:
+    """Parsed for each connection they would take some MB each."""
+    process = subprocess.run(
+        [sys.executable, "-c", HANGING_HANDSHAKES], cwd=ROOT, capture_output=True, text=True, timeout=100
+    )
+    assert (process.stdout, process.stderr) == ("timeout True\n", "")
+
+
 def test_no_descriptor_is_left_behind() -> None:
     before = descriptors()
     with (
