@@ -11,7 +11,7 @@ from django.http import HttpResponse
 from django.test import Client
 from rest_framework.test import APIClient
 
-from deliveries import tasks
+from deliveries import tasks, worker
 from deliveries.courier import Courier
 from deliveries.models import DeliveryAttempt, WebhookRequest
 from deliveries.transport import Transport
@@ -83,6 +83,7 @@ def fresh_worker(monkeypatch: pytest.MonkeyPatch) -> Iterator[tasks.Process]:
     with contextlib.closing(tasks.Process()) as process:
         monkeypatch.setattr(tasks, "process", process)
         yield process
+    worker.Worker.current = None
 
 
 @pytest.fixture

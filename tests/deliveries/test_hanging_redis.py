@@ -1,7 +1,7 @@
 """A worker whose Redis hangs: it takes what it is sent, and says nothing."""
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -10,8 +10,9 @@ from django.conf import settings
 from rq.serializers import JSONSerializer
 
 from deliveries import queue, worker
+from deliveries.models import WebhookRequest
 from tests.faults.loop import LoopThread
-from tests.faults.proxy import Mode, Proxy
+from tests.faults.proxy import Link, Mode, Proxy
 from tests.receiver import Answer
 
 pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("fresh_worker")]
@@ -40,13 +41,24 @@ def client(proxy: Proxy) -> Iterator[redis.Redis]:
         yield client
 
 
-def test_a_worker_waits_once_for_a_redis_that_hangs_in_the_middle_of_a_job(
-    make_subscription, make_request, receiver, proxy, client
-):
-    """RQ asks several times in the bookkeeping of a job, and once more to say goodbye."""
+@pytest.fixture
+def make_worker(client: redis.Redis) -> Callable[[], worker.Worker]:
+    def make() -> worker.Worker:
+        of_deliveries = queue.Queue(queue.DELIVERIES, connection=client, serializer=JSONSerializer)
+        return worker.Worker(
+            [of_deliveries], connection=client, job_class=worker.TakenJob, serializer=JSONSerializer
+        )
+
+    return make
+
+
+@pytest.fixture
+def links(make_subscription, make_request, receiver, proxy) -> Iterator[set[Link]]:
+    """Have a job done in the middle of which Redis hangs; the connections to it that there are then."""
     hold = threading.Event()
     receiver.script = [Answer(hold=hold)]
-    request = make_request(make_subscription(receiver.url))
+    make_request(make_subscription(receiver.url))
+    links = set()
 
     def hang() -> None:
         receiver.wait_for(1)
@@ -54,16 +66,25 @@ def test_a_worker_waits_once_for_a_redis_that_hangs_in_the_middle_of_a_job(
         links.update(proxy.links)
         hold.set()
 
-    links = set()
     queue.push_wake_up()
-    of_deliveries = queue.Queue(queue.DELIVERIES, connection=client, serializer=JSONSerializer)
-    made = worker.Worker([of_deliveries], connection=client, job_class=worker.TakenJob, serializer=JSONSerializer)
     hanging = threading.Thread(target=hang)
     hanging.start()
-    with pytest.raises(redis.TimeoutError):
-        made.work(burst=True, logging_level="WARNING")
+    yield links
     hanging.join()
-    request.refresh_from_db()
-    assert request.status == "delivered"
+
+
+def test_a_worker_waits_once_for_a_redis_that_hangs_in_the_middle_of_a_job(make_worker, proxy, links):
+    """RQ asks several times in the bookkeeping of a job, and once more to say goodbye."""
+    with pytest.raises(redis.TimeoutError):
+        make_worker().work(burst=True, logging_level="WARNING")
+    assert WebhookRequest.objects.get().status == "delivered"
     # A connection that was not answered in time is closed: each further wait would be one of another.
     assert proxy.links == links
+
+
+@pytest.mark.usefixtures("links")
+def test_a_worker_that_gave_up_in_the_middle_of_a_job_is_at_none_any_more(make_worker):
+    """Else the process would set the alarm by which RQ ends a job, and end by it."""
+    worker.run_worker(queue.DELIVERIES, make_worker=make_worker, burst=True)
+    assert WebhookRequest.objects.get().status == "delivered"
+    assert worker.Worker.current is None
