@@ -131,7 +131,8 @@ class _Waker:
     def __init__(self, push: Callable[[], bool]) -> None:
         self._push = push
         self._signal = threading.Event()
-        self._lock = threading.Lock()
+        self._starting = threading.Lock()
+        self._pushing = threading.Lock()
         self._thread: threading.Thread | None = None
 
     def wake(self) -> None:
@@ -143,7 +144,7 @@ class _Waker:
             self._start()
 
     def _start(self) -> None:
-        with self._lock:
+        with self._starting:
             if self._thread is None:
                 self._thread = threading.Thread(target=self._run, name="waker", daemon=True)
                 self._thread.start()
@@ -157,7 +158,7 @@ class _Waker:
 
     def _answer(self) -> bool:
         """Push what was signalled until now, under the lock: who finds no signal there finds it pushed."""
-        with self._lock:
+        with self._pushing:
             self._signal.clear()
             return self._push()
 

@@ -55,7 +55,7 @@ def _fresh_process_state() -> Iterator[None]:
 
 def has_pushed(waker: Any) -> bool:
     """Return whether all that was signalled is in Redis, and nothing on its way there."""
-    with waker._lock:
+    with waker._pushing:
         return not waker._signal.is_set()
 
 
