@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from django.core import checks
 from django.core.exceptions import ImproperlyConfigured, SuspiciousOperation
+from django.core.handlers.wsgi import WSGIRequest
 from django.core.wsgi import get_wsgi_application
 
 from config import keys, lifetimes
@@ -38,26 +39,51 @@ if TYPE_CHECKING:
 from deliveries import idempotency, ingestion  # noqa: E402 - the apps have to be loaded first
 from subscriptions import parsers, problems  # noqa: E402
 
-# A form's boundary has 70 characters at most; what Django takes to read one grows with the square of its length.
+# A boundary has 70 characters at most; what Django takes to read one grows with the square of its length.
 MAX_CONTENT_TYPE_LENGTH = 1_000
+
+
+class Request(WSGIRequest):
+    """A call whose query string is in UTF-8, whatever codec its Content-Type names.
+
+    Some of Python's make lone surrogates of ASCII, which no answer can hold; and Python keeps every name
+    that it was asked for and does not know, for ever.
+    """
+
+    def _set_content_type_params(self, meta: dict[str, Any]) -> None:
+        self.content_type = meta.get("CONTENT_TYPE", "").partition(";")[0].strip().lower()
+        self.content_params = {}
+
+
+django_application.request_class = Request
 
 
 def application(environ: dict[str, Any], start_response: "StartResponse") -> Iterable[bytes]:
     if environ["PATH_INFO"] == "/ingest" and environ["REQUEST_METHOD"] == "POST":
         return ingest(environ, start_response)
     try:
-        if len(environ.get("CONTENT_TYPE", "")) > MAX_CONTENT_TYPE_LENGTH:
-            raise problems.misunderstood()
+        _check_content_type(environ.get("CONTENT_TYPE", ""))
         _bound_body(environ)
         return django_application(environ, start_response)
     except problems.Problem as problem:
         request_id = problems.begin_request(environ.get("HTTP_REQUEST_ID", ""))
         return _refuse(start_response, problem, {"Request-Id": request_id})
     except (LookupError, ValueError, SuspiciousOperation):
-        # Django reads the Content-Type and the query string, with a codec that the caller
-        # names, before it catches anything.
+        # Django reads the path and the script's name before it catches anything.
         request_id = problems.begin_request(environ.get("HTTP_REQUEST_ID", ""))
         return _refuse(start_response, problems.misunderstood(), {"Request-Id": request_id})
+
+
+def _check_content_type(content_type: str) -> None:
+    """Refuse what Django and DRF stumble over: parameters in parts (RFC 2231), which nothing here has, and forms
+    that could bring files, whose own headers may have such parameters too; no page sends one.
+    """
+    media_type, _, parameters = content_type.partition(";")
+    if len(content_type) > MAX_CONTENT_TYPE_LENGTH or "*" in parameters:
+        raise problems.misunderstood()
+    if media_type.strip().lower().startswith("multipart/"):
+        detail = "Send application/json in UTF-8, or a form as application/x-www-form-urlencoded."
+        raise problems.Problem(status=415, code="unsupported_media_type", detail=detail)
 
 
 def _bound_body(environ: dict[str, Any]) -> None:
