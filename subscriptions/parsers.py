@@ -14,9 +14,15 @@ from rest_framework.parsers import BaseParser
 from rest_framework.request import Request
 
 from subscriptions.problems import Problem
+from subscriptions.schema_costs import depth_of
 
 # More digits than these are no length of anything.
 MAX_LENGTH_DIGITS = 18
+
+# Objects and lists within each other. Python gives up at some 900, but not at the same number everywhere: what
+# was read just so could not be checked, shown or stored any more.
+MAX_DEPTH = 500
+TOO_DEEP = "The body is nested too deeply."
 
 # Escapes in JSON: whole surrogate pairs, halves of them, and all others.
 _ESCAPES = re.compile(
@@ -117,7 +123,9 @@ def parse_json(body: bytes) -> Any:
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise ParseError(no_json(body, error)) from None
     except RecursionError:
-        raise ParseError("The body is nested too deeply.") from None
+        raise ParseError(TOO_DEEP) from None
+    if body.count(b"[") + body.count(b"{") > MAX_DEPTH and depth_of(value) > MAX_DEPTH:
+        raise ParseError(TOO_DEEP)
     return value
 
 
