@@ -17,6 +17,11 @@ JSON_TYPES: dict[type[serializers.Field[Any, Any, Any, Any]], tuple[type, ...]] 
 # A body has room for so many unknown fields that telling of all would take seconds.
 MOST_TOLD = 100
 
+# None that is looked at item by item may have more than 250 items. A body has room for half a million, and to
+# look at each, and to say of each what is wrong with it, would take half a minute and 500 MB.
+MOST_ITEMS = 500
+TOO_MANY_ITEMS = f"There are more than {MOST_ITEMS} items."
+
 
 class StrictFieldsMixin:
     """Refuse fields that the serializer does not take, so that a typo is never silently dropped.
@@ -43,6 +48,9 @@ class StrictFieldsMixin:
         writable = {name: field for name, field in self.fields.items() if not field.read_only}  # type: ignore[attr-defined]
         if refused := sorted(data.keys() - writable.keys())[:MOST_TOLD]:
             raise serializers.ValidationError({name: self._refusal(name) for name in refused})
+        if long := [name for name, value in data.items() if _has_too_many(writable[name], value)]:
+            finding = serializers.ErrorDetail(TOO_MANY_ITEMS, code="max_length")
+            raise serializers.ValidationError({name: [finding] for name in long})
         found = {
             name: finding for name, value in data.items() if (finding := _type_findings(writable[name], value))
         }
@@ -60,6 +68,11 @@ class StrictFieldsMixin:
         if name in self.fields:  # type: ignore[attr-defined]
             return serializers.ErrorDetail("Only the service sets this field.", code="read_only")
         return serializers.ErrorDetail("This field is not known.", code="unknown")
+
+
+def _has_too_many(field: Any, value: Any) -> bool:
+    is_by_item = isinstance(field, serializers.ListField | serializers.DictField)
+    return is_by_item and isinstance(value, list | dict) and len(value) > MOST_ITEMS
 
 
 def _type_findings(field: Any, value: Any) -> Any:

@@ -79,3 +79,14 @@ def test_it_refuses_fields_that_it_does_not_know():
 
 def test_it_tells_of_a_hundred_fields_that_it_does_not_know_and_no_more():
     assert len(judge({f"field {number:05}": None for number in range(95_000)})) == 100
+
+
+@pytest.mark.parametrize("name", ["counts", "texts"])
+@pytest.mark.parametrize("extra", [0, 1])
+def test_it_looks_at_no_more_items_than_there_may_be(name, extra):
+    items = range(500 + extra)
+    errors = judge({name: [0 for _ in items] if name == "counts" else {str(item): 0 for item in items}})
+    if extra:
+        assert errors == {name: ["There are more than 500 items."]}
+    else:
+        assert len(errors[name]) == 500
