@@ -21,6 +21,10 @@ logger = logging.getLogger(__name__)
 
 def validate_schema(value: Any) -> None:
     try:
+        validate_storable(value)
+    except ValidationError:
+        return  # said of it anyway, and a pattern of a megabyte takes seconds to compile
+    try:
         schemas.compile_schema(value)
     except schemas.InvalidSchema as invalid:
         where = f"{invalid.pointer}: " if invalid.pointer else ""

@@ -99,6 +99,10 @@ NOT_A_TYPE = "An event type has letters, digits, _ and -, in segments joined by 
             {"name": "a", "example": ["x" * 66_000]},
             ("/example", "invalid_json", "This JSON has more than 65536 bytes."),
         ),
+        (
+            {"name": "a", "schema": {"pattern": "(a|b)" * 20_000}},
+            ("/schema", "invalid_json", "This JSON has more than 65536 bytes."),
+        ),
     ],
 )
 def test_it_refuses_what_makes_no_sense(call, body, error):
