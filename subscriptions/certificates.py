@@ -70,6 +70,9 @@ def _load_certificates(pem: str) -> list[x509.Certificate]:
         raise RefusedCertificate(f"The certificates have at most {MAX_LENGTH} characters.")
     if "PRIVATE KEY" in pem:
         raise RefusedCertificate("This holds a private key: give the certificates alone.")
+    # OpenSSL takes one with this header (RFC 1421) for encrypted, and would ask at the terminal for its password.
+    if "Proc-Type" in pem:
+        raise RefusedCertificate("The certificates are encrypted, or say that they are: give them in plain PEM.")
     try:
         return x509.load_pem_x509_certificates(pem.encode())
     except ValueError:

@@ -37,6 +37,23 @@ def test_it_refuses_a_private_key_among_certificates(authority):
         check_certificates(pair.certificate + pair.private_key)
 
 
+def test_it_refuses_certificates_for_which_a_password_would_be_asked_at_the_terminal(authority):
+    pair = certificates.make_pair(authority)
+    begin = "-----BEGIN CERTIFICATE-----\n"
+    header = f"Proc-Type: 4,ENCRYPTED\nDEK-Info: AES-256-CBC,{'0' * 32}\n\n"
+    encrypted = pair.certificate.replace(begin, begin + header)
+    words = r"^The certificates are encrypted, or say that they are: give them in plain PEM\.$"
+    for text in (
+        encrypted,
+        pair.certificate + encrypted,
+        pair.certificate + encrypted.replace("CERTIF", "X509 CERTIF"),
+    ):
+        with pytest.raises(RefusedCertificate, match=words):
+            check_certificates(text)
+        with pytest.raises(RefusedCertificate, match=words):
+            check_pair(text, pair.private_key)
+
+
 def test_it_refuses_more_than_anybody_needs(authority):
     with pytest.raises(RefusedCertificate, match=r"^The certificates have at most 65536 characters\.$"):
         check_certificates(authority.bundle.read_text() * 200)
