@@ -32,7 +32,7 @@ PURGE = "deliveries.tasks.purge"
 CANCEL_ORPHANS = "deliveries.tasks.cancel_orphans"
 RUN_OPERATIONS = "deliveries.tasks.run_operations"
 WARN = "deliveries.tasks.warn"
-BEAT_MAINTENANCE = "deliveries.tasks.beat_maintenance"
+# Run by the clock itself, and no job.
 BEAT_SCHEDULER = "deliveries.tasks.beat_scheduler"
 
 # Wake-ups within one process go to Redis together, at most once in this time.
@@ -57,8 +57,14 @@ class StrangeJob(Exception):
     """A job in Redis that names a function which is no task."""
 
 
-# All that a job may run.
-TASKS = frozenset({DELIVER_DUE, PURGE, CANCEL_ORPHANS, RUN_OPERATIONS, WARN, BEAT_MAINTENANCE, BEAT_SCHEDULER})
+# All that a job may run, and in which queue: in the other it would keep a worker from its own work.
+TASKS = {
+    DELIVER_DUE: DELIVERIES,
+    PURGE: MAINTENANCE,
+    CANCEL_ORPHANS: MAINTENANCE,
+    RUN_OPERATIONS: MAINTENANCE,
+    WARN: MAINTENANCE,
+}
 
 
 class Job(RQJob):
@@ -71,9 +77,9 @@ class Job(RQJob):
 
     @property
     def func(self) -> Callable[..., Any]:
-        """The task; raise StrangeJob for any other function."""
-        # Of a job that anybody wrote it may be a list, which is in no set.
-        if not isinstance(self.func_name, str) or self.func_name not in TASKS:
+        """The task; raise StrangeJob for any other function, and for a task of another queue than the job's."""
+        # Of a job that anybody wrote it may be a list, which is no key.
+        if not isinstance(self.func_name, str) or TASKS.get(self.func_name) != self.origin:
             raise StrangeJob(f"This job is none of the service's: {self.func_name!r}.")
         task: Callable[..., Any] = import_attribute(self.func_name)
         return task
@@ -108,6 +114,7 @@ def _restore_harmless(job: RQJob, raw_data: Any) -> Any:
     for end in ("success", "failure", "stopped"):
         setattr(job, f"_{end}_callback_name", None)
     job.webhooks = []
+    job.retries_left = job.repeats_left = None  # one that fails would be tried again at once, a million times
     job.timeout = max(int(job.timeout or 0), JOB_TIMEOUT_SECONDS)
     if not isinstance(job.meta, dict) or "unserialized" in job.meta:
         job.meta = {}

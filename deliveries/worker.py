@@ -129,6 +129,7 @@ class Worker(SimpleWorker):
         self._stop_requested = True
 
     def perform_job(self, job: Any, queue: Any) -> bool:
+        job.origin = queue.name  # where it was taken from, whatever it says itself
         with _uninterrupted():
             return super().perform_job(job, queue)
 

@@ -126,6 +126,31 @@ def test_who_writes_to_redis_can_tell_a_worker_nothing(client, make_subscription
     assert channels.result() == []
 
 
+@pytest.mark.django_db
+@pytest.mark.parametrize("origin", ["deliveries", "maintenance"])
+def test_who_writes_to_redis_has_no_worker_do_the_work_of_the_other(
+    client, tmp_path, origin, make_subscription, make_request, receiver
+):
+    make_request(make_subscription(receiver.url))
+    job = f'["{queue.DELIVER_DUE}", null, [], {{}}]'
+    strange_job(client, folder=str(tmp_path), data=job, origin=origin)
+    client.rename("rq:queue:deliveries", "rq:queue:maintenance")
+    call_command("rqworker", "maintenance", "--burst")
+    assert not client.exists("rq:queue:maintenance")
+    assert receiver.arrivals == []
+
+
+@pytest.mark.django_db
+def test_who_writes_to_redis_has_no_job_tried_over_and_over(client, tmp_path):
+    strange_job(client, folder=str(tmp_path), retries_left="3", repeats_left="3", repeat_intervals="[0]")
+    with client.monitor() as monitor:
+        call_command("rqworker", "deliveries", "--burst")
+        client.echo("the end")
+        commands = list(iter(lambda: monitor.next_command()["command"], "ECHO the end"))
+    assert len([command for command in commands if command == "HGETALL rq:job:strange"]) == 1
+    assert not client.exists("rq:queue:deliveries", "rq:scheduled:deliveries")
+
+
 @pytest.mark.parametrize("timeout", ["1", "-1", ""])
 def test_who_writes_to_redis_does_not_shorten_the_time_of_a_job(client, tmp_path, timeout):
     strange_job(client, folder=str(tmp_path), timeout=timeout)
