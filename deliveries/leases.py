@@ -40,7 +40,7 @@ class Target:
 
     @classmethod
     def of_row(cls, row: Sequence[Any]) -> Self:
-        """Make a target of the columns that a walk (claims.py) locked."""
+        """Make a target of the columns that a walk (walks.py) locked."""
         return cls(
             id=row[0],
             url=row[1],

@@ -8,7 +8,7 @@ from typing import Any
 from django.db import Error, connection
 from django.http import HttpRequest, HttpResponse
 
-from deliveries import claims, queue, sql
+from deliveries import queue, sql, walks
 from deliveries.eligibility import IS_UNHELD
 from deliveries.models import Heartbeat
 from subscriptions import problems
@@ -23,15 +23,15 @@ ACTION_SECONDS = 20.0
 OK = "ok"
 
 # The earliest due time of those that nothing holds, by the same walk as the claim's, and as
-# far as one claim looks.
+# far as one goes.
 OLDEST_DUE = f"""
-WITH RECURSIVE {claims.VISITED}
+WITH RECURSIVE {walks.VISITED}
 SELECT max(extract(epoch FROM statement_timestamp() - visited.next_attempt_at))::float
 FROM visited
 JOIN subscriptions AS s ON s.id = visited.subscription_id
 WHERE visited.next_attempt_at <= statement_timestamp() AND s.circuit_opened_at IS NULL AND {IS_UNHELD}
 """  # noqa: S608 - made of constants  # nosec B608
-OLDEST_DUE_OF = {"after": claims.FIRST, "until": claims.LAST, "length": claims.WALK_LENGTH}
+OLDEST_DUE_OF = {"after": walks.FIRST, "until": walks.LAST, "length": walks.WALK_LENGTH}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -237,7 +237,7 @@ class Subscription(Credentials):
     status_reason = models.CharField(max_length=255, blank=True, default="", editable=False)
 
     # What the engine remembers of the endpoint: deliveries/settlements.py writes it, and the rate limit
-    # deliveries/claims.py, which reads it all.
+    # deliveries/takes.py. A claim reads it all.
     # A request of an ordered subscription failed and blocks the others until then.
     blocked_until = models.DateTimeField(null=True, editable=False)
     # When the claims within the rate limit's window were made, and how many calls each.

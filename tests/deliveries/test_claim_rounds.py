@@ -5,7 +5,7 @@ from datetime import timedelta
 import pytest
 from django.db.models.functions import Now
 
-from deliveries import claims
+from deliveries import claims, walks
 from subscriptions.models import Subscription
 from tests import history
 from tests.deliveries.claiming import claimed_ids
@@ -39,7 +39,7 @@ def test_it_goes_round_robin_from_where_the_last_claim_stopped(make_subscription
 
 
 def test_it_looks_at_so_many_subscriptions_and_the_next_claim_goes_on_there():
-    most = claims.WALK_LENGTH * claims.MOST_WALKS
+    most = walks.WALK_LENGTH * claims.MOST_WALKS
     history.subscribe(most + 10)
     history.burst()
     ids = list(Subscription.objects.order_by("id").values_list("id", flat=True))
@@ -55,7 +55,7 @@ def test_it_looks_at_so_many_subscriptions_and_the_next_claim_goes_on_there():
 def test_a_round_visits_each_subscription_once_wherever_it_begins(
     make_subscription, make_request, monkeypatch, begin, length
 ):
-    monkeypatch.setattr(claims, "WALK_LENGTH", length)
+    monkeypatch.setattr(walks, "WALK_LENGTH", length)
     subscriptions = [make_subscription(max_in_flight=1) for _ in range(5)]
     for subscription in subscriptions:
         make_request(subscription)

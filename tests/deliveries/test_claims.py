@@ -6,7 +6,7 @@ from datetime import timedelta
 import pytest
 from django.db.models.functions import Now
 
-from deliveries import claims, settlements
+from deliveries import claims, settlements, takes, walks
 from deliveries.models import Event, WebhookRequest
 from tests.deliveries.claiming import claimed_ids, settlement
 
@@ -88,10 +88,11 @@ def test_it_takes_nothing_of_a_subscription_that_was_disabled_before_its_lock_wa
 ):
     subscription = make_subscription()
     make_request(subscription)
-    room = claims.Room(requests=10, suspects=1, size=claims.MAX_BYTES)
-    walk = claims._walk(uuid.UUID(int=0), uuid.UUID(int=2**128 - 1), 10, satisfied=[])
+    room = takes.Room(requests=10, suspects=1, size=claims.MAX_BYTES)
+    walk = walks.walk(walks.FIRST, walks.LAST, 10, satisfied=[])
+    assert list(walk.targets) == [subscription.id]
     type(subscription).objects.filter(id=subscription.id).disable()
-    assert claims._take(walk, room, {subscription.id: 10}, uuid.uuid4()).requests == []
+    assert takes.take({subscription.id: 10}, room, uuid.uuid4()) == []
 
 
 def test_it_takes_no_more_payload_than_it_may_hold(make_subscription, make_request):

@@ -14,7 +14,7 @@ from django.db.models.functions import Now
 from freezegun import freeze_time
 from standardwebhooks.webhooks import Webhook
 
-from deliveries import claims, sql
+from deliveries import claims, sql, walks
 from deliveries.models import DeliveryAttempt, WebhookRequest
 from subscriptions.models import Subscription
 from tests import history
@@ -152,8 +152,8 @@ def hold(count):
 
 def test_what_is_held_does_not_hide_what_is_due_behind_it(make_subscription, make_request, receiver, deliver):
     """Also with more of it than one claim looks at."""
-    hold(4 * claims.MOST_WALKS * claims.WALK_LENGTH)
-    due = make_request(make_subscription(receiver.url, id=claims.LAST))
+    hold(4 * claims.MOST_WALKS * walks.WALK_LENGTH)
+    due = make_request(make_subscription(receiver.url, id=walks.LAST))
     assert deliver() == 1
     due.refresh_from_db()
     assert due.status == "delivered"
@@ -224,8 +224,8 @@ def test_a_call_that_could_outlast_its_lease_is_not_begun_but_given_back(
 @pytest.mark.django_db(transaction=True)
 def test_what_a_claim_took_before_the_database_hung_is_sent(make_subscription, make_request, receiver, deliver):
     """The second walk waits for a lock until it is cut off; what the first one took is not left to its lease."""
-    hold(claims.WALK_LENGTH)
-    ends = (uuid.UUID(int=1), claims.LAST)
+    hold(walks.WALK_LENGTH)
+    ends = (uuid.UUID(int=1), walks.LAST)
     first, second = (make_request(make_subscription(receiver.url, id=end)) for end in ends)
     lock = lock_of(second)
 
