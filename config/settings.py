@@ -249,13 +249,7 @@ DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 REDIS_URL = env.redis("REDIS_URL", embedded.redis_url(DATA_DIR))
 
 RQ_QUEUES = {
-    name: {
-        "URL": REDIS_URL,
-        "SERIALIZER": "rq.serializers.JSONSerializer",
-        "DEFAULT_TIMEOUT": 600,
-        # No retries of the client's own: a worker has better things to do while Redis is away.
-        "REDIS_CLIENT_KWARGS": {"socket_keepalive": True, "health_check_interval": 30, "retry": None},
-    }
+    name: {"URL": REDIS_URL, "SERIALIZER": "rq.serializers.JSONSerializer", "DEFAULT_TIMEOUT": 600}
     for name in ("deliveries", "maintenance")
 }
 RQ = {"JOB_CLASS": "deliveries.queue.Job", "COMMIT_MODE": "auto"}
