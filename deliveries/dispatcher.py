@@ -306,20 +306,26 @@ class Dispatcher:
 
     def _settle_one_by_one(self) -> None:
         """Settle each by itself, an answer that the database does not take without its texts."""
-        for settlement in self._unsettled:
-            bare = replace(settlement.outcome, response_headers="", response_body=b"")
-            for outcome in (settlement.outcome, bare):
-                try:
-                    with sql.deadline(DATABASE_SECONDS):
-                        settlements.settle([replace(settlement, outcome=outcome)])
-                    break
-                except sql.AWAY as error:
-                    self._outlive(error)
-                    return
-                except (DataError, IntegrityError):
-                    extra = {"request_id": str(settlement.request.id)}
-                    logger.exception("an attempt cannot be settled", extra=extra)
+        try:
+            for settlement in self._unsettled:
+                bare = replace(settlement.outcome, response_headers="", response_body=b"")
+                if not _settle_alone(settlement):
+                    _settle_alone(replace(settlement, outcome=bare))
+        except sql.AWAY as error:
+            self._outlive(error)
+            return
         self._note_settled()
+
+
+def _settle_alone(settlement: Settlement) -> bool:
+    """Return whether the database took it. Raises the errors of one that is away."""
+    try:
+        with sql.deadline(DATABASE_SECONDS):
+            settlements.settle([settlement])
+    except (DataError, IntegrityError):
+        logger.exception("an attempt cannot be settled", extra={"request_id": str(settlement.request.id)})
+        return False
+    return True
 
 
 def _ends_within_its_lease(asked_at: float) -> bool:
