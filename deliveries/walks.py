@@ -18,6 +18,10 @@ from deliveries.leases import Target
 # Subscriptions looked at per walk; see MOST_WALKS in deliveries/claims.py.
 WALK_LENGTH = 1_000
 
+# A worker that falls silent in a claim holds its subscriptions for so many seconds: no longer than
+# one whose connection fell silent goes on with it (DATABASE_SECONDS in deliveries/dispatcher.py).
+SILENT_SECONDS = 3
+
 FIRST = uuid.UUID(int=0)
 LAST = uuid.UUID(int=2**128 - 1)
 
@@ -95,7 +99,7 @@ SELECT
     (SELECT subscription_id FROM visited ORDER BY subscription_id DESC LIMIT 1),
     (SELECT min(rate_held_seconds) FROM candidates),
     statement_timestamp()
-FROM (SELECT 1) AS always
+FROM (SELECT set_config('idle_in_transaction_session_timeout', '{SILENT_SECONDS}s', true)) AS always
 LEFT JOIN locked ON true
 """  # noqa: S608 - made of constants  # nosec B608
 

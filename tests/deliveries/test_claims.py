@@ -4,6 +4,7 @@ import uuid
 from datetime import timedelta
 
 import pytest
+from django.db import connection, transaction
 from django.db.models.functions import Now
 
 from deliveries import claims, settlements, takes, walks
@@ -93,6 +94,21 @@ def test_it_takes_nothing_of_a_subscription_that_was_disabled_before_its_lock_wa
     assert list(walk.targets) == [subscription.id]
     type(subscription).objects.filter(id=subscription.id).disable()
     assert takes.take({subscription.id: 10}, room, uuid.uuid4()) == []
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_worker_that_falls_silent_in_a_claim_holds_its_locks_for_seconds_only():
+    """Its connection may be silent for ever: PostgreSQL itself ends what goes on with nothing."""
+    with transaction.atomic():
+        walks.walk(walks.FIRST, walks.LAST, 10, satisfied=[])
+        assert silence_allowed() == "3s"
+    assert silence_allowed() == "10s"
+
+
+def silence_allowed():
+    with connection.cursor() as cursor:
+        cursor.execute("SHOW idle_in_transaction_session_timeout")
+        return cursor.fetchone()[0]
 
 
 def test_it_takes_no_more_payload_than_it_may_hold(make_subscription, make_request):

@@ -15,7 +15,8 @@ from tests.faults.loop import LoopThread
 from tests.faults.proxy import Link, Mode, Proxy
 from tests.receiver import Answer
 
-pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("fresh_worker")]
+# In no transaction of the test: PostgreSQL would end one that waits for Redis for three seconds (walks.py).
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("fresh_worker")]
 
 
 @pytest.fixture

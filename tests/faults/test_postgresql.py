@@ -16,7 +16,6 @@ pytestmark = pytest.mark.processes
 ANSWER_SECONDS = 5.0
 # A 503 for a server that says nothing comes within two seconds, and what a busy machine adds.
 REFUSAL_SECONDS = 2.9
-FAIL_OVER_SECONDS = 20
 RECOVERY_SECONDS = max(LEASE_SECONDS + TICK_SECONDS, LOOK_SECONDS)
 
 
@@ -108,7 +107,7 @@ def test_web_refuses_within_seconds_while_postgresql_says_nothing(site: Site, si
 def test_web_and_workers_come_back_when_postgresql_fails_over_without_a_word(site: Site, size: int, seed: int):
     """PostgreSQL is restarted: web and workers reconnect by themselves. Here the connections of before are
     not closed, they are silent for ever."""
-    with scenario(site, "PostgreSQL failed over silently", seed, recovery_seconds=FAIL_OVER_SECONDS) as running:
+    with scenario(site, "PostgreSQL failed over silently", seed, recovery_seconds=RECOVERY_SECONDS) as running:
         subscription_id = running.subscribe()
         running.accept(subscription_id, 2)
         for _ in range(size):
@@ -118,7 +117,7 @@ def test_web_and_workers_come_back_when_postgresql_fails_over_without_a_word(sit
             running.heal()
             # Each thread of web has a connection of its own to find out about.
             running.wait(lambda: running.ingest(subscription_id)[0].is_accepted)
-            running.wait_until_settled(FAIL_OVER_SECONDS + SLACK_SECONDS)
+            running.wait_until_settled(RECOVERY_SECONDS + SLACK_SECONDS)
         assert {call.status for call in running.ingested} <= {202, 503}
         assert max(call.seconds for call in running.ingested) < ANSWER_SECONDS
         assert not site.processes.ended_by_themselves
