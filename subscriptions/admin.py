@@ -108,11 +108,11 @@ class SubscriptionAdmin(AuditedAdmin):
     def get_fieldsets(self, request: HttpRequest, obj: Subscription | None = None) -> Any:
         if obj is None:
             return [(None, {"fields": self.new_fields})]
-        seen = ("seen",) if self.has_change_permission(request, obj) else ()
-        return [
-            ("State", {"fields": self.readonly_fields}),
-            ("Settings", {"fields": (*self.changeable_fields, *seen)}),
-        ]
+        settings = (*self.changeable_fields, "seen")
+        if not self.has_change_permission(request, obj):
+            # Of what is encrypted its state tells; here it would be shown as it is stored.
+            settings = tuple(field for field in self.changeable_fields if field not in self.sealed_fields)
+        return [("State", {"fields": self.readonly_fields}), ("Settings", {"fields": settings})]
 
     def get_form(
         self,

@@ -11,7 +11,7 @@ from django.test import Client
 from subscriptions import secrets
 from subscriptions.audit import AuditEntry
 from subscriptions.models import Subscription
-from tests.staff import messages_of, seen
+from tests.staff import messages_of, seen, staff_client
 from tests.subscriptions.subscription_pages import ADD, FIELDS, LIST, page_of
 
 pytestmark = pytest.mark.django_db
@@ -134,6 +134,16 @@ def test_it_takes_headers_and_auth_and_shows_no_secret_of_them(operator):
     assert "X-Token" in content
     assert "bearer" in content
     assert "itself" not in content
+
+
+def test_who_may_only_look_is_shown_nothing_of_what_is_encrypted(make_subscription):
+    subscription = make_subscription()
+    subscription.set_secret_headers({"X-Token": "t"})
+    subscription.set_auth({"type": "bearer", "token": "t"})
+    subscription.save()
+    content = staff_client("view_subscription").get(page_of(subscription)).content.decode()
+    assert "X-Token" in content
+    assert "b&#x27;" not in content  # as bytes would be shown
 
 
 def test_it_keeps_what_is_never_shown_unless_told_otherwise(operator, make_subscription):
