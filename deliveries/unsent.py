@@ -39,7 +39,10 @@ WHERE r.id = unsent.id
 
 
 def give_back(requests: Sequence[ClaimedRequest]) -> None:
-    """Have these claimed requests be due now, as if they had not been claimed; stale leases change nothing."""
+    """Have these claimed requests be due now, as if they had not been claimed; stale leases change nothing.
+
+    Only a rate limit has counted their calls, and holds them as long as if they had been made.
+    """
     _give_back({request.lease_token for request in requests}, [request.id for request in requests])
 
 
