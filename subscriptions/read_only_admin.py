@@ -8,7 +8,9 @@ from uuid import UUID
 
 import psycopg.errors
 from django.contrib import admin, messages
+from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME
 from django.contrib.admin.utils import unquote
+from django.core.exceptions import BadRequest, ValidationError
 from django.core.paginator import Paginator
 from django.db import OperationalError, connection, transaction
 from django.db.models import Model, Q, QuerySet
@@ -88,6 +90,17 @@ class HistoryFromLog(admin.ModelAdmin):
         names = [str(getattr(item, "parameter_name", item)) for item in self.get_list_filter(request)]
         filters = {name + kind for name in names for kind in ("", "__exact", "__id__exact", "__isnull")}
         return lookup in filters | self.linked_lookups and "\0" not in value
+
+    def response_action(
+        self, request: HttpRequest, queryset: QuerySet, *args: Any, **kwargs: Any
+    ) -> HttpResponse | None:
+        """Run an action, unless what is selected has no id: Django would fail."""
+        try:
+            for text in request.POST.getlist(ACTION_CHECKBOX_NAME):
+                self.opts.pk.to_python(text)
+        except ValidationError:
+            raise BadRequest("What is selected is no id.") from None
+        return super().response_action(request, queryset, *args, **kwargs)
 
     def history_view(
         self, request: HttpRequest, object_id: str, extra_context: dict[str, Any] | None = None

@@ -180,3 +180,12 @@ def test_no_form_is_answered_with_500(operator, rows, data):
 def test_no_page_completes_what_somebody_types(operator):
     place = "/admin/autocomplete/?app_label=deliveries&model_name=webhookrequest&field_name=subscription&term="
     assert [operator.get(place + term).status_code for term in ("a", "%00")] == [404, 404]
+
+
+@pytest.mark.parametrize("chosen", ["", "x", "\0", "1", "9" * 400])
+def test_an_action_on_what_is_no_id_is_refused(operator, rows, chosen):
+    for model, page in admin.site._registry.items():
+        path = f"/admin/{model._meta.app_label}/{model._meta.model_name}/"
+        for action in page.actions or ():
+            fields = {"action": action, "_selected_action": [rows[0], chosen], "confirmed": "yes"}
+            assert operator.post(path, fields).status_code == 400, (path, action)
