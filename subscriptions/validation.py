@@ -27,8 +27,10 @@ def validate_target_url(value: str) -> None:
 
 def validate_event_type_pattern(value: str) -> None:
     if not event_types.is_pattern(value):
+        # Of an item of an array Django formats the text, twice: a % would be taken for a place to fill in.
+        shown = value.replace("%", r"\u0025")
         raise ValidationError(
-            f"“{value}” is not an event type (invoice.paid), a wildcard (invoice.*) or *.",
+            f"“{shown}” is not an event type (invoice.paid), a wildcard (invoice.*) or *.",
             code="invalid_event_type",
         )
 

@@ -55,6 +55,8 @@ def test_it_takes_a_secret_as_it_is_written(operator):
         ("target_url", "javascript:alert(1)", "The URL must begin with http:// or https://."),
         ("target_url", "http://10.0.0.1/", "The host is an address that may not be called"),
         ("event_types", "invoice.paid,no good", "“no good” is not an event type"),
+        ("event_types", "invoice.%(x)s,{}", r"“invoice.\u0025(x)s” is not an event type"),
+        ("event_types", "100%", r"“100\u0025” is not an event type"),
         ("retry_schedule", "10,soon", "Enter a whole number."),
         ("retry_schedule", "0", "greater than or equal to 1"),
         ("timeout_seconds", "61", "less than or equal to 60"),
