@@ -4,9 +4,10 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any, cast
 from uuid import UUID
 
+import psycopg.errors
 from django.contrib import admin
 from django.contrib.auth.models import User
-from django.db import models, transaction
+from django.db import IntegrityError, models, transaction
 from django.http import HttpRequest, HttpResponse
 from django.template.response import TemplateResponse
 
@@ -31,6 +32,16 @@ class AuditedAdmin(HistoryFromLog):
     def log_addition(self, request: HttpRequest, obj: models.Model, message: Any) -> Any:
         given = {name: value for name, value in audit.snapshot(obj).items() if value not in audit.EMPTY}
         self._record(request, obj, "add", {}, given)
+    def changeform_view(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
+        """Save what the form says, or say in the form that somebody has just taken that name."""
+        try:
+            return super().changeform_view(request, *args, **kwargs)
+        except IntegrityError as error:
+            if not isinstance(error.__cause__, psycopg.errors.UniqueViolation):
+                raise
+            # The form could not know: the other one was not committed yet. Now it does.
+            return super().changeform_view(request, *args, **kwargs)
+
 
     def log_change(self, request: HttpRequest, obj: models.Model, message: Any) -> Any:
         before, after = audit.changes(vars(request)["_audited_before"], audit.snapshot(obj))

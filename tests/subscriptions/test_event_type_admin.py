@@ -1,6 +1,9 @@
 """The admin's pages for event types."""
 
+import contextlib
+
 import pytest
+from django.db import connection
 from django.urls import reverse
 
 from subscriptions import schema_cache
@@ -103,3 +106,23 @@ def test_nobody_deletes_one():
     url = reverse("admin:subscriptions_eventtype_delete", args=[event_type.pk])
     assert operator_client().post(url, {"post": "yes"}).status_code == 403
     assert EventType.objects.exists()
+
+
+@pytest.mark.django_db(transaction=True)
+def test_it_says_in_the_form_that_somebody_else_has_just_taken_the_name():
+    statement = (
+        "INSERT INTO event_types (id, name, description, validation, deprecated)"
+        " VALUES (gen_random_uuid(), 'invoice.paid', '', 'off', false) ON CONFLICT DO NOTHING"
+    )
+
+    def take_it_first(execute, sql, *parameters):
+        if sql.startswith('INSERT INTO "event_types"'):
+            with contextlib.closing(connection.copy()) as other, other.cursor() as cursor:
+                cursor.execute(statement)
+        return execute(sql, *parameters)
+
+    client = operator_client()
+    with connection.execute_wrapper(take_it_first):
+        answer = client.post(reverse(ADD), form(description="mine"))
+    assert "Event type with this Name already exists." in answer.content.decode()
+    assert [event_type.description for event_type in EventType.objects.all()] == [""]
