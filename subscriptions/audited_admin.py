@@ -15,6 +15,9 @@ from subscriptions import audit
 from subscriptions.audit import AuditEntry
 from subscriptions.read_only_admin import HistoryFromLog
 
+# In one form: Django takes no more than a thousand fields.
+MOST_IDS = 500
+
 
 class AuditedAdmin(HistoryFromLog):
     """Pages whose changes are recorded."""
@@ -29,9 +32,6 @@ class AuditedAdmin(HistoryFromLog):
             vars(request)["_audited_before"] = audit.snapshot(row)
         return row
 
-    def log_addition(self, request: HttpRequest, obj: models.Model, message: Any) -> Any:
-        given = {name: value for name, value in audit.snapshot(obj).items() if value not in audit.EMPTY}
-        self._record(request, obj, "add", {}, given)
     def changeform_view(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
         """Save what the form says, or say in the form that somebody has just taken that name."""
         try:
@@ -42,6 +42,9 @@ class AuditedAdmin(HistoryFromLog):
             # The form could not know: the other one was not committed yet. Now it does.
             return super().changeform_view(request, *args, **kwargs)
 
+    def log_addition(self, request: HttpRequest, obj: models.Model, message: Any) -> Any:
+        given = {name: value for name, value in audit.snapshot(obj).items() if value not in audit.EMPTY}
+        self._record(request, obj, "add", {}, given)
 
     def log_change(self, request: HttpRequest, obj: models.Model, message: Any) -> Any:
         before, after = audit.changes(vars(request)["_audited_before"], audit.snapshot(obj))
@@ -107,8 +110,12 @@ def confirmation_page(
 ) -> HttpResponse:
     """Ask before an action; its button posts the same action again, with `confirmed`, for these ids.
 
-    If `is_all`, it is for all that the list shows, and there is an id because Django asks for one.
+    If `is_all`, it is for all that the list shows, and there is an id because Django asks for one. More ids
+    than fit into a form can only be of all that the list shows.
     """
+    ids = list(ids)
+    if len(ids) > MOST_IDS and request.POST.get("select_across") == "1":
+        ids, is_all = ids[:1], True
     context = {
         **model_admin.admin_site.each_context(request),
         "opts": model_admin.opts,

@@ -126,3 +126,18 @@ def test_it_revokes_nothing_for_who_may_only_look(key):
     act(staff_client("view_apikey"), KEYS, "revoke", key, confirmed="yes")
     key.refresh_from_db()
     assert key.revoked_at is None
+
+
+def test_it_revokes_more_keys_at_once_than_fit_into_a_form(operator):
+    keys = [
+        ApiKey(name=f"key {number}", prefix=f"{number:012}", digest=b"", scopes=["read"]) for number in range(1001)
+    ]
+    ApiKey.objects.bulk_create(keys)
+    question = act(operator, f"{KEYS}?q=key", "revoke", keys[0], select_across="1")
+    fields = re.findall(
+        r'name="(select_across|_selected_action|action|confirmed)" value="([^"]*)"', question.content.decode()
+    )
+    assert len(fields) == 4
+    assert ApiKey.objects.filter(revoked_at=None).count() == 1001
+    response = operator.post(f"{KEYS}?q=key", dict(fields), follow=True)
+    assert messages_of(response) == ["Revoked 1001 API keys."]
