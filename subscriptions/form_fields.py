@@ -38,7 +38,7 @@ class StrictJSONField(forms.JSONField):
 class FreshForm(forms.ModelForm):
     """Refuse to change a row that was changed since its page was opened, as the API does with If-Match.
 
-    For a model with `updated_at`, and an admin that locks the row. Its page has to show `seen`.
+    For an admin that locks the row. Its page has to show `seen`.
     """
 
     seen = forms.CharField(required=False, widget=forms.HiddenInput)
@@ -47,7 +47,12 @@ class FreshForm(forms.ModelForm):
         super().__init__(*args, **kwargs)
         self._is_new = self.instance._state.adding  # noqa: SLF001 - Django documents it
         if not self._is_new:
-            self.initial["seen"] = self.instance.updated_at.isoformat()
+            self.initial["seen"] = self.state_of(self.instance)
+
+    @staticmethod
+    def state_of(row: Any) -> str:
+        """Return a text that is another one once the row was changed: when it was, if the model tells."""
+        return str(row.updated_at.isoformat())
 
     def clean(self) -> dict[str, Any] | None:
         cleaned = super().clean()

@@ -4,18 +4,32 @@ from typing import Any
 
 from django.contrib import admin
 from django.contrib.auth.admin import UserAdmin
+from django.contrib.auth.forms import UserChangeForm
 from django.contrib.auth.models import Group, User
 from django.db import transaction
 from django.http import HttpRequest, HttpResponse
+from django.utils.crypto import salted_hmac
 from django_otp.plugins.otp_static.models import StaticDevice
 from django_otp.plugins.otp_totp.models import TOTPDevice
 
+from subscriptions import audit
 from subscriptions.audited_admin import AuditedAdmin
+from subscriptions.form_fields import FreshForm
+
+
+class PersonForm(FreshForm, UserChangeForm):
+    """Give nobody back, with what an older page says, the access that was taken away meanwhile."""
+
+    @staticmethod
+    def state_of(row: Any) -> str:
+        """Return a digest of what people may change: users have no `updated_at`."""
+        return salted_hmac("state of a user", repr(audit.snapshot(row)), algorithm="sha256").hexdigest()
 
 
 class PersonAdmin(AuditedAdmin, UserAdmin):
     """What somebody may do is said by the roles; only superusers touch superusers."""
 
+    form = PersonForm
     list_display = ("username", "email", "is_active", "is_staff", "is_superuser", "last_login")
     list_filter = ("is_active", "is_staff", "is_superuser", "groups")
     show_full_result_count = False
@@ -29,9 +43,11 @@ class PersonAdmin(AuditedAdmin, UserAdmin):
 
     def get_fieldsets(self, request: HttpRequest, obj: User | None = None) -> Any:
         fieldsets = super().get_fieldsets(request, obj)
-        if obj is None or not request.user.is_superuser:
+        if obj is None or not self.has_change_permission(request, obj):
             return fieldsets
-        return (*fieldsets, ("Superuser", {"fields": ("is_superuser",)}))
+        if request.user.is_superuser:
+            fieldsets = (*fieldsets, ("Superuser", {"fields": ("is_superuser",)}))
+        return (*fieldsets, (None, {"fields": ("seen",)}))
 
     def user_change_password(self, request: HttpRequest, id: str, form_url: str = "") -> HttpResponse:
         with transaction.atomic():

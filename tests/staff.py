@@ -10,7 +10,9 @@ from django_otp.plugins.otp_totp.models import TOTPDevice
 
 from subscriptions import code_keys
 from subscriptions.catalog import EventType
+from subscriptions.form_fields import FreshForm
 from subscriptions.models import Subscription
+from subscriptions.people_admin import PersonForm
 
 PASSWORD = "the right password"
 
@@ -33,10 +35,11 @@ def operator_client() -> Client:
     return client
 
 
-def seen(row: Subscription | EventType) -> dict[str, str]:
+def seen(row: Subscription | EventType | User) -> dict[str, str]:
     """Return the field by which the form of a row knows how it was when the page was opened."""
     row.refresh_from_db()
-    return {"seen": row.updated_at.isoformat()}
+    form = PersonForm if isinstance(row, User) else FreshForm
+    return {"seen": form.state_of(row)}
 
 
 def messages_of(response: HttpResponse) -> list[str]:

@@ -87,7 +87,8 @@ def test_it_records_what_happens_to_people(operator):
     user = User.objects.get(username="grace")
     page = reverse("admin:auth_user_change", args=(user.pk,))
     viewer = Group.objects.get_or_create(name="Viewer")[0]
-    operator.post(page, {"username": "grace", "is_active": "on", "is_staff": "on", "groups": [str(viewer.pk)]})
+    fields = {"username": "grace", "is_active": "on", "is_staff": "on", "groups": [str(viewer.pk)]}
+    operator.post(page, fields | seen(user))
     passwords = {"password1": "another long password", "password2": "another long password"}
     operator.post(f"/admin/auth/user/{user.pk}/password/", passwords | {"usable_password": "true"})
     added, changed, password = recorded(object_kind="user", object_id=str(user.pk))
