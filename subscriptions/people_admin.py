@@ -3,11 +3,13 @@
 from typing import Any
 
 from django.contrib import admin
+from django.contrib.admin.utils import unquote
 from django.contrib.auth.admin import UserAdmin
 from django.contrib.auth.forms import UserChangeForm
 from django.contrib.auth.models import Group, User
 from django.db import transaction
-from django.http import HttpRequest, HttpResponse
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
+from django.urls import reverse
 from django.utils.crypto import salted_hmac
 from django_otp.plugins.otp_static.models import StaticDevice
 from django_otp.plugins.otp_totp.models import TOTPDevice
@@ -50,7 +52,11 @@ class PersonAdmin(AuditedAdmin, UserAdmin):
         return (*fieldsets, (None, {"fields": ("seen",)}))
 
     def user_change_password(self, request: HttpRequest, id: str, form_url: str = "") -> HttpResponse:
+        """Set somebody else's password; one's own is changed where the old one is asked for."""
         with transaction.atomic():
+            person = self.get_object(request, unquote(id))
+            if person is not None and person.pk == request.user.pk:
+                return HttpResponseRedirect(reverse("admin:password_change"))
             return super().user_change_password(request, id, form_url)
 
     def has_change_permission(self, request: HttpRequest, obj: User | None = None) -> bool:

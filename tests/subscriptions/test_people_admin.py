@@ -1,18 +1,14 @@
-"""The pages of the people who may log in: an older page gives nothing back."""
+"""The pages of the people who may log in: an older page gives nothing back, a found session takes nothing over."""
 
 import pytest
 from django.contrib.auth.models import Group, User
 from django.test import Client
 from django.urls import reverse
 
-from tests.staff import operator_client, seen
+from subscriptions.audit import AuditEntry
+from tests.staff import seen
 
 pytestmark = pytest.mark.django_db
-
-
-@pytest.fixture
-def operator() -> Client:
-    return operator_client()
 
 
 @pytest.fixture
@@ -50,3 +46,14 @@ def test_a_login_of_somebody_makes_no_page_of_theirs_old(operator, grace):
     form_as_opened = {"username": "grace", "is_active": "on"} | seen(grace)
     Client().force_login(grace)
     assert operator.post(page_of(grace), form_as_opened).status_code == 302
+
+
+@pytest.mark.parametrize("id_of", ["{}", "0{}", "+{}", " {}"])
+def test_nobody_sets_the_own_password_without_the_old_one(operator, id_of):
+    own = User.objects.get(username="operator")
+    passwords = {"password1": "a password of a thief", "password2": "a password of a thief"}
+    path = f"/admin/auth/user/{id_of.format(own.pk)}/password/"
+    for answer in (operator.get(path), operator.post(path, passwords | {"usable_password": "true"})):
+        assert (answer.status_code, answer["Location"]) == (302, "/admin/password_change/")
+    assert User.objects.get(pk=own.pk).password == own.password
+    assert not AuditEntry.objects.filter(action="change").exists()
