@@ -45,13 +45,12 @@ class Console(AdminSite):
         def inner(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
             if settings.REQUIRE_OTP and self._may_set_up(request) and not is_verified(request):
                 return HttpResponseRedirect(reverse("admin:one_time_code"))
-            response = protected(request, *args, **kwargs)
-            if isinstance(response, TemplateResponse):
-                # Whatever field a page shows, and whoever wrote what is in it.
-                response.add_post_render_callback(_make_visible)
-            return cast(HttpResponseBase, response)
+            return cast(HttpResponseBase, _visible(protected(request, *args, **kwargs)))
 
         return inner
+
+    def login(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> Any:
+        return _visible(super().login(request, extra_context))
 
     def password_change(
         self, request: HttpRequest, extra_context: dict[str, Any] | None = None
@@ -123,7 +122,9 @@ class Console(AdminSite):
             "password_form": PasswordForm(request),
             "code_form": None if device is None else CodeForm(device),
         }
-        return TemplateResponse(request, "admin/one_time_code.html", page | context)
+        return cast(
+            TemplateResponse, _visible(TemplateResponse(request, "admin/one_time_code.html", page | context))
+        )
 
 
 class _PasswordChangeView(PasswordChangeView):
@@ -131,6 +132,13 @@ class _PasswordChangeView(PasswordChangeView):
 
     def get_form_kwargs(self) -> dict[str, Any]:
         return super().get_form_kwargs() | {"request": self.request}
+
+
+def _visible(response: Any) -> Any:
+    """Have a page rendered with its text visible: whatever field it shows, and whoever wrote what is in it."""
+    if isinstance(response, TemplateResponse):
+        response.add_post_render_callback(_make_visible)
+    return response
 
 
 def _make_visible(response: Any) -> None:

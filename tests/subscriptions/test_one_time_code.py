@@ -257,3 +257,10 @@ def test_no_page_shows_keys_of_other_users(user, device):
     for app in ("otp_totp/totpdevice", "otp_static/staticdevice", "auth/group", "axes/accessattempt"):
         assert client.get(f"/admin/{app}/").status_code == 404
     assert client.get(f"/admin/otp_totp/totpdevice/{device.pk}/config/").status_code == 404
+
+
+def test_what_hides_or_reorders_text_is_visible_on_the_page(user):
+    User.objects.update(first_name="\u202eada")
+    page = logged_in(user).get(PAGE).content.decode()
+    assert r"\u202eada" in page
+    assert "\u202e" not in page
