@@ -34,7 +34,8 @@ def _parsed(request: HttpRequest) -> IPv4Address | IPv6Address | None:
     claimed = forwarded[-settings.PROXY_COUNT] if 0 < settings.PROXY_COUNT <= len(forwarded) else connected
     for text in (claimed, connected):
         try:
-            address = ip_address(text)
+            # A zone says by which interface the host is reached; PostgreSQL takes no address with one.
+            address = ip_address(text.partition("%")[0])
         except ValueError:
             continue
         mapped = address.ipv4_mapped if isinstance(address, IPv6Address) else None

@@ -192,6 +192,7 @@ def test_it_takes_no_login_without_a_csrf_token(user):
         (1, "nonsense", "192.0.2.1"),
         (1, "2001:db8::7", "2001:db8::7"),
         (1, "::ffff:203.0.113.7", "203.0.113.7"),
+        (1, "fe80::7%eth0", "fe80::7"),
     ],
 )
 def test_it_takes_the_address_from_as_many_proxies_as_there_are(settings, proxies, forwarded, address):
