@@ -1,15 +1,28 @@
 """The pages of the audit log: who changed or did what. Nobody edits or deletes it, here or past here."""
 
 import json
+from contextlib import suppress
 from ipaddress import ip_address
+from typing import Any
 
 from django.contrib import admin
-from django.db.models import Q, QuerySet
+from django.db.models import Q, QuerySet, Value
 from django.http import HttpRequest
+from django.urls import NoReverseMatch
 
 from subscriptions.audit import AuditEntry
-from subscriptions.read_only_admin import NOTHING, ReadOnlyAdmin, TimeFilter, preformatted
+from subscriptions.read_only_admin import NOTHING, ReadOnlyAdmin, TimeFilter, link, preformatted
 from subscriptions.visible import visible
+
+# The pages of what entries are about.
+PAGES = {
+    "subscription": "admin:subscriptions_subscription_change",
+    "event type": "admin:subscriptions_eventtype_change",
+    "API key": "admin:subscriptions_apikey_change",
+    "webhook request": "admin:deliveries_webhookrequest_change",
+    "operation": "admin:deliveries_operation_change",
+    "user": "admin:auth_user_change",
+}
 
 
 class RecordedFilter(TimeFilter):
@@ -58,12 +71,21 @@ class AuditEntryAdmin(ReadOnlyAdmin):
         except ValueError:
             return exactly
 
+    def get_queryset(self, request: HttpRequest) -> Any:
+        """Return the entries; each knows whether there are links to people for who looks."""
+        return super().get_queryset(request).annotate(sees_people=Value(request.user.has_perm("auth.view_user")))
+
     @admin.display(description="actor")
     def shown_actor(self, entry: AuditEntry) -> str:
         return visible(entry.actor) or NOTHING
 
     @admin.display(description="object id")
     def shown_object_id(self, entry: AuditEntry) -> str:
+        view = PAGES.get(entry.object_kind)
+        is_closed = entry.object_kind == "user" and not getattr(entry, "sees_people", False)
+        if view is not None and entry.object_id and not is_closed:
+            with suppress(NoReverseMatch):  # the project's users may have no page, or be of another model
+                return link(view, entry.object_id, entry.object_id)
         return visible(entry.object_id) or NOTHING
 
     @admin.display(description="before")

@@ -185,5 +185,5 @@ def shown_time(moment: datetime | None) -> str:
     return NOTHING if moment is None else date_format(moment, "DATETIME_FORMAT")
 
 
-def link(view: str, row_id: UUID, text: str) -> str:
+def link(view: str, row_id: UUID | str, text: str) -> str:
     return format_html('<a href="{}">{}</a>', reverse(view, args=(row_id,)), visible(text))

@@ -13,7 +13,7 @@ from django.urls import reverse
 from subscriptions import audit
 from subscriptions.audit import Actor, AuditEntry
 from subscriptions.models import ApiKey, Subscription
-from tests.staff import seen
+from tests.staff import seen, staff_client
 
 pytestmark = pytest.mark.django_db
 
@@ -206,6 +206,38 @@ def test_a_row_leads_to_its_history(operator, make_subscription):
     response = operator.get(f"{SUBSCRIPTIONS}{subscription.id}/history/")
     assert response["Location"] == f"{LIST}?object_id__exact={subscription.id}"
     assert operator.get(response["Location"]).status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("kind", "object_id", "page"),
+    [
+        ("subscription", "01a20c30-6b90-770e-aa91-7c145d416c3e", "subscriptions/subscription"),
+        ("event type", "01a20c30-6b90-770e-aa91-7c145d416c3e", "subscriptions/eventtype"),
+        ("API key", "01a20c30-6b90-770e-aa91-7c145d416c3e", "subscriptions/apikey"),
+        ("webhook request", "01a20c30-6b90-770e-aa91-7c145d416c3e", "deliveries/webhookrequest"),
+        ("operation", "01a20c30-6b90-770e-aa91-7c145d416c3e", "deliveries/operation"),
+        ("user", "7", "auth/user"),
+        ("queue", "queues/0/empty/", None),
+        ("webhook request", "", None),
+        ("user", "", None),
+        ("something else", "<b>/../x", None),
+    ],
+)
+def test_an_entry_leads_to_what_it_is_about(operator, kind, object_id, page):
+    audit.record(ACTOR, "change", kind=kind, object_id=object_id)
+    [entry] = recorded()
+    links = [f'href="/admin/{page}/{object_id}/change/"'] if page else []
+    for url in (f"{LIST}?q=ada", reverse("admin:subscriptions_auditentry_change", args=[entry.id])):
+        content = re.search(
+            r'class="[^"]*field-shown_object_id.*?</(?:td|div)>', operator.get(url).content.decode(), re.DOTALL
+        )
+        assert re.findall(r'href="[^"]*"', content[0]) == links
+
+
+def test_nobody_is_led_to_people_who_may_not_see_them():
+    audit.record(ACTOR, "change", kind="user", object_id=7)
+    content = staff_client("view_auditentry").get(f"{LIST}?q=ada").content.decode()
+    assert "/admin/auth/user/" not in content
 
 
 def test_changes_tell_of_secrets_only_that_they_changed(make_subscription):
