@@ -1,10 +1,13 @@
 """The operator's pages for what was asked for and what came of it: to read, and to replay."""
 
 from typing import Any, cast
+from urllib.parse import quote
 
 from django.contrib import admin, messages
 from django.db.models import Q, QuerySet
 from django.http import HttpRequest, HttpResponse
+from django.urls import reverse
+from django.utils.html import format_html
 
 from deliveries.history_admin import AttemptedFilter, ErrorFilter, PayloadAdmin, PublishedFilter, ReceivedFilter
 from deliveries.models import DeliveryAttempt, Event, Trigger, WebhookRequest, WebhookRequestQuerySet
@@ -91,11 +94,24 @@ class WebhookRequestAdmin(ReplayAdmin):
     list_select_related = ("subscription",)
     list_filter = ("status", ErrorFilter, ReceivedFilter)
     search_help_text = "The id of a request or a subscription, a whole event type, or how a target URL begins."
-    linked_lookups = frozenset({"event__id__exact", "subscription__id__exact"})
+    linked_lookups = frozenset({"event__id__exact", "subscription__id__exact", "tenant__exact"})
     actions = ("replay", "cancel")
     inlines = (AttemptInline,)
     fieldsets = (
-        (None, {"fields": ("id", "subscription_link", "target_url", "event_link", "event_type", "received_at")}),
+        (
+            None,
+            {
+                "fields": (
+                    "id",
+                    "subscription_link",
+                    "tenant_link",
+                    "target_url",
+                    "event_link",
+                    "event_type",
+                    "received_at",
+                )
+            },
+        ),
         (
             "State",
             {
@@ -120,6 +136,7 @@ class WebhookRequestAdmin(ReplayAdmin):
         "target_url",
         "event_link",
         "standing",
+        "tenant_link",
         "why_held",
         "next_attempt",
         "lease_ends_at",
@@ -176,6 +193,13 @@ class WebhookRequestAdmin(ReplayAdmin):
         return visible(request.subscription.target_url)
 
     @admin.display(description="event")
+    @admin.display(description="tenant")
+    def tenant_link(self, request: WebhookRequest) -> str:
+        if not request.tenant:
+            return NOTHING
+        url = f"{reverse('admin:deliveries_webhookrequest_changelist')}?tenant__exact={quote(request.tenant, '')}"
+        return format_html('<a href="{}">{}</a>', url, visible(request.tenant))
+
     def event_link(self, request: WebhookRequest) -> str:
         if request.event_id is None:
             return NOTHING

@@ -34,7 +34,7 @@ NOTHING_LEFT = (
 NOTHING_SENT = "Nothing was replayed: these are pending, or their subscriptions are disabled or deleted."
 NO_FILTERS = (
     "It cannot be written as filters which they are. Select all of a list that shows everything, or that is "
-    "filtered by status, one error, time, one subscription or one event type; or use “manage.py replay”."
+    "filtered by status, one error, time, one tenant, subscription or event type; or use “manage.py replay”."
 )
 
 
@@ -135,7 +135,7 @@ def in_words(count: int) -> str:
 def _start(request: HttpRequest, selection: Mapping[str, Any]) -> Operation:
     """Start an operation over the selection, and record who did."""
     actor = audit.user_actor(request, cast(User, request.user))
-    tenant = None
+    tenant = selection.get("tenant")
     if "subscription" in selection:
         tenant = Subscription.objects.get(id=selection["subscription"]).tenant
     with transaction.atomic():
@@ -194,6 +194,7 @@ FILTERS: Mapping[str, Callable[[str], dict[str, Any] | None]] = {
     "error": lambda text: None if text == "any" else {"error": text},
     "within": _received,
     "subscription__id__exact": _of_subscription,
+    "tenant__exact": lambda text: {"tenant": text},
     "p": lambda _: {},  # which page, which says nothing of the whole
     "all": lambda _: {},
 }

@@ -76,11 +76,12 @@ def test_it_starts_an_operation_over_all_that_a_list_shows_once_that_is_confirme
         "q=invoice.paid",
         "q={subscription}",
         "q=https%3A%2F%2Fledger.example%2F",
+        "tenant__exact=acme",
         "q=invoice.paid&status__exact=failed&within=day&error=timeout&subscription__id__exact={subscription}",
     ],
 )
 def test_its_operation_selects_what_the_list_shows(operator, make_subscription, make_settled, two_at_most, query):
-    subscription, other = make_subscription("https://ledger.example/hooks"), make_subscription()
+    subscription, other = make_subscription("https://ledger.example/hooks", tenant="acme"), make_subscription()
     long_ago = timezone.now() - timedelta(days=2)
     for owner in (subscription, other):
         for fields in (
@@ -94,7 +95,9 @@ def test_its_operation_selects_what_the_list_shows(operator, make_subscription, 
     query = query.format(subscription=subscription.id)
     listed = shown(operator, f"{REQUESTS}?{query}")
     replay_all(operator, query, listed[0], confirmed="yes")
-    assert set(bulk_runs.selected(Operation.objects.get().selection)) == set(listed)
+    operation = Operation.objects.get()
+    assert set(bulk_runs.selected(operation.selection)) == set(listed)
+    assert operation.tenant == ("acme" if {"tenant", "subscription"} & operation.selection.keys() else None)
 
 
 @pytest.mark.parametrize(

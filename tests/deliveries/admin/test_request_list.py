@@ -11,7 +11,7 @@ from django.utils import timezone
 
 from subscriptions.ids import lowest_id_at
 from subscriptions.models import new_id
-from tests.deliveries.admin.pages import REQUESTS, shown
+from tests.deliveries.admin.pages import REQUESTS, page_of, shown
 
 pytestmark = pytest.mark.django_db
 
@@ -80,6 +80,21 @@ def test_it_finds_requests_by_exact_ids_event_type_or_target_url(
     assert shown(operator, REQUESTS, q=str(new_id())) == []
     assert shown(operator, REQUESTS, event__id__exact=str(event.id)) == [third]
     assert shown(operator, REQUESTS, subscription__id__exact=str(one.id)) == [first]
+
+
+def test_a_subscription_leads_to_what_its_tenant_was_sent(operator, make_subscription, make_request):
+    one, two = (make_subscription(tenant="a & b") for _ in range(2))
+    rows = [make_request(one), make_request(two)]
+    make_request(make_subscription(tenant="a"))
+
+    def links_of(subscription) -> list[str]:
+        page = operator.get(f"/admin/subscriptions/subscription/{subscription.id}/change/").content.decode()
+        return re.findall(r'href="([^"]*)">All requests of the tenant<', page)
+
+    [link] = links_of(one)
+    assert shown(operator, link) == rows[::-1]
+    assert f'href="{link}">a &amp; b<' in operator.get(page_of(rows[0])).content.decode()
+    assert links_of(make_subscription()) == []
 
 
 def test_it_filters_requests_by_status_error_and_time(operator, make_subscription, make_settled, make_request):
