@@ -4,11 +4,12 @@ from typing import Any, cast
 from urllib.parse import quote
 
 from django.contrib import admin, messages
-from django.db.models import Q, QuerySet
+from django.db.models import F, Q, QuerySet, Value
 from django.http import HttpRequest, HttpResponse
 from django.urls import reverse
 from django.utils.html import format_html
 
+from deliveries.attempts import ANSWERS_TOLD
 from deliveries.history_admin import AttemptedFilter, ErrorFilter, PayloadAdmin, PublishedFilter, ReceivedFilter
 from deliveries.models import DeliveryAttempt, Event, Trigger, WebhookRequest, WebhookRequestQuerySet
 from deliveries.operation_admin import OperationAdmin as OperationAdmin
@@ -49,11 +50,11 @@ class HintMixin:
 
 
 class AttemptInline(HintMixin, admin.TabularInline):
-    """The attempts of a request, in the order in which they were made."""
+    """The last attempts of a request, in the order in which they were made: it may be replayed without end."""
 
     model = DeliveryAttempt
     ordering = ("attempt_number",)
-    verbose_name_plural = "attempts"
+    verbose_name_plural = f"attempts (the last {ANSWERS_TOLD} at most)"
     fields = (
         "attempt_number",
         "trigger",
@@ -70,7 +71,8 @@ class AttemptInline(HintMixin, admin.TabularInline):
     extra = 0
 
     def get_queryset(self, request: HttpRequest) -> QuerySet:
-        return super().get_queryset(request).defer("response_headers", "response_body")
+        attempts = super().get_queryset(request).defer("response_headers", "response_body")
+        return attempts.filter(attempt_number__gt=F("request__attempt_count") - ANSWERS_TOLD)
 
     def has_add_permission(self, request: HttpRequest, obj: WebhookRequest | None = None) -> bool:
         return False
@@ -117,6 +119,7 @@ class WebhookRequestAdmin(ReplayAdmin):
             {
                 "fields": (
                     "standing",
+                    "last_attempt",
                     "why_held",
                     "next_attempt",
                     "lease_ends_at",
@@ -133,10 +136,11 @@ class WebhookRequestAdmin(ReplayAdmin):
     )
     readonly_fields = (
         "subscription_link",
+        "tenant_link",
         "target_url",
         "event_link",
         "standing",
-        "tenant_link",
+        "last_attempt",
         "why_held",
         "next_attempt",
         "lease_ends_at",
@@ -145,7 +149,8 @@ class WebhookRequestAdmin(ReplayAdmin):
 
     def get_queryset(self, request: HttpRequest) -> QuerySet:
         requests = cast(WebhookRequestQuerySet, super().get_queryset(request))
-        return requests.select_related("subscription").with_standing()
+        sees_attempts = Value(request.user.has_perm("deliveries.view_deliveryattempt"))
+        return requests.select_related("subscription").with_standing().annotate(sees_attempts=sees_attempts)
 
     def matching(self, term: str) -> Q:
         known_id = parse_id(term)
@@ -188,11 +193,6 @@ class WebhookRequestAdmin(ReplayAdmin):
     def subscription_link(self, request: WebhookRequest) -> str:
         return link("admin:subscriptions_subscription_change", request.subscription_id, str(request.subscription))
 
-    @admin.display(description="target URL")
-    def target_url(self, request: WebhookRequest) -> str:
-        return visible(request.subscription.target_url)
-
-    @admin.display(description="event")
     @admin.display(description="tenant")
     def tenant_link(self, request: WebhookRequest) -> str:
         if not request.tenant:
@@ -200,6 +200,11 @@ class WebhookRequestAdmin(ReplayAdmin):
         url = f"{reverse('admin:deliveries_webhookrequest_changelist')}?tenant__exact={quote(request.tenant, '')}"
         return format_html('<a href="{}">{}</a>', url, visible(request.tenant))
 
+    @admin.display(description="target URL")
+    def target_url(self, request: WebhookRequest) -> str:
+        return visible(request.subscription.target_url)
+
+    @admin.display(description="event")
     def event_link(self, request: WebhookRequest) -> str:
         if request.event_id is None:
             return NOTHING
@@ -220,6 +225,16 @@ class WebhookRequestAdmin(ReplayAdmin):
         if request.trigger == Trigger.REPLAY:
             return "pending, replaying"
         return "pending, retrying" if request.attempt_count else "pending"
+
+    @admin.display(description="last attempt")
+    def last_attempt(self, request: WebhookRequest) -> str:
+        """Show what the receiver answered, and what may be done: the log of attempts is below the payload."""
+        last = request.attempts.defer("response_headers", "response_body").order_by("attempt_number").last()
+        if last is None or not vars(request)["sees_attempts"]:
+            return NOTHING
+        outcome = ", ".join(str(said) for said in (last.status_code, last.error) if said)
+        moment = link("admin:deliveries_deliveryattempt_change", last.id, shown_time(last.attempted_at))
+        return format_html("{}: {}. {}", moment, outcome or "no error", visible(last.hint or ""))
 
     @admin.display(description="hold reason")
     def why_held(self, request: WebhookRequest) -> str:

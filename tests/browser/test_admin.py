@@ -52,6 +52,7 @@ def test_an_operator_replays_a_failed_request(
     operator.get_by_role("link", name="Webhook requests").click()
     operator.get_by_role("link", name="Failed").click()
     operator.get_by_role("link", name=str(request.id)).click()
+    expect(operator.locator(".field-last_attempt")).to_contain_text("503, http_5xx. The receiver failed.")
     expect(operator.locator("pre").first).to_have_text('{\n  "invoice": "in_42",\n  "amount": 1.50\n}')
     operator.get_by_text("Payload as sent").click()
     expect(operator.get_by_text(payload.decode(), exact=True)).to_be_visible()

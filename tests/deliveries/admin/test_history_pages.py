@@ -7,6 +7,7 @@ import pytest
 from django.urls import reverse
 
 from deliveries import history_admin
+from deliveries.attempts import ANSWERS_TOLD
 from deliveries.models import Event
 from subscriptions import read_only_admin
 from subscriptions.models import new_id
@@ -25,15 +26,45 @@ def test_it_shows_a_request_with_its_attempts_in_order(operator, make_subscripti
     response = operator.get(page_of(request))
     content = response.content.decode()
     assert re.findall(r"/admin/deliveries/deliveryattempt/([0-9a-f-]+)/change/", content) == [
+        str(third.id),  # which is shown before the payload
         str(first.id),
         str(second.id),
         str(third.id),
     ]
-    assert content.count("The receiver failed. Its answer may say why.") == 3
+    assert content.count("The receiver failed. Its answer may say why.") == 4
     assert re.findall(r'class="field-response_ms">\s*<p>(\d+)</p>', content) == ["12", "12", "12"]
     for text in ("https://a.example.com/", str(request.id), "http_5xx", "invoice.paid"):
         assert text in content
     assert f"{request.settled_at:%Y-%m-%d %H:%M:%S}" in content
+
+
+def test_it_begins_with_what_came_of_the_last_attempt(operator, make_subscription, make_settled, make_attempt):
+    request = make_settled(make_subscription(), error="connect", attempt_count=2)
+
+    def shown() -> str:
+        found = re.search(r'field-last_attempt">.*?<div class="readonly">(.*?)</div>', page(), re.DOTALL)[1]
+        return re.sub("<.*?>", "", found)
+
+    def page() -> str:
+        return operator.get(page_of(request)).content.decode()
+
+    assert shown() == "-"
+    first = make_attempt(request, 1)
+    moment = f"{first.attempted_at:%Y-%m-%d %H:%M:%S}"
+    assert shown() == f"{moment}: 500, http_5xx. The receiver failed. Its answer may say why."
+    second = make_attempt(request, 2, status_code=None, error="connect", specific_hint="<b>\u202e")
+    assert shown().endswith(r": connect. &lt;b&gt;\u202e")
+    assert page().index(str(second.id)) < page().index("Payload")
+
+
+def test_it_shows_the_last_attempts_of_very_many(operator, make_subscription, make_settled, make_attempt):
+    request = make_settled(make_subscription(), attempt_count=ANSWERS_TOLD + 2)
+    made = [make_attempt(request, number + 1) for number in range(ANSWERS_TOLD + 2)]
+    content = operator.get(page_of(request)).content.decode()
+    shown = re.findall(r"/admin/deliveries/deliveryattempt/([0-9a-f-]+)/change/", content)
+    assert shown == [str(attempt.id) for attempt in (made[-1], *made[2:])]
+    [link] = re.findall(r'href="([^"]*)">Attempts<', content)
+    assert operator.get(link).context["cl"].result_count == len(made)
 
 
 def test_it_says_why_a_request_is_held_and_when_it_is_due(operator, make_subscription, make_request):
