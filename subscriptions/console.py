@@ -15,7 +15,7 @@ from django.urls import URLPattern, path, reverse
 from django.utils.decorators import method_decorator
 from django.views.decorators.cache import never_cache
 
-from subscriptions import audit, one_time_code
+from subscriptions import audit, logins, one_time_code
 from subscriptions.one_time_code import CodeForm, LoginForm, PasswordChangeForm, PasswordForm
 from subscriptions.visible import visible_page
 
@@ -50,12 +50,13 @@ class Console(AdminSite):
         return inner
 
     def login(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> Any:
-        return _visible(super().login(request, extra_context))
+        with logins.turn_of(request):
+            return _visible(super().login(request, extra_context))
 
     def password_change(
         self, request: HttpRequest, extra_context: dict[str, Any] | None = None
     ) -> TemplateResponse:
-        with transaction.atomic():
+        with logins.turn_of(request), transaction.atomic():
             response = self._password_change(request, extra_context or {})
             if request.method == "POST" and response.status_code == 302:
                 user = cast(User, request.user)
@@ -80,7 +81,8 @@ class Console(AdminSite):
             return redirect_to_login(request.get_full_path(), reverse("admin:login"))
         match request.POST.get("step"):
             case "begin" | "remove" as step:
-                return self._with_password(request, step)
+                with logins.turn_of(request):
+                    return self._with_password(request, step)
             case "confirm":
                 return self._confirm(request)
         return self._page(request)

@@ -1,5 +1,7 @@
 """Who logs in to the console: throttled by user and address, and by address alone; recorded."""
 
+import threading
+from contextlib import AbstractContextManager, nullcontext
 from datetime import timedelta
 from typing import Any
 
@@ -15,13 +17,24 @@ from django.utils import timezone
 
 from subscriptions import audit
 from subscriptions.audit import Actor, AuditEntry, user_actor
-from subscriptions.origin import address_of
+from subscriptions.origin import address_of, network_of
 
 # One address may fail for so many users before it is locked out for all of them.
 USERS_PER_ADDRESS = 10
 
+# Guesses from one address wait for each other in each process; two addresses may have the same lock.
+_TURNS = [threading.Lock() for _ in range(64)]
+
 # Rows that failed logins may take up, whoever sends them from wherever; the oldest go first.
 MOST_ROWS = 10_000
+
+
+def turn_of(request: HttpRequest) -> AbstractContextManager[Any]:
+    """Return what to hold while a password or code is looked at, until its failure is stored.
+
+    Otherwise as many guesses as there are threads would be looked at before the first of them counts.
+    """
+    return _TURNS[hash(network_of(request)) % len(_TURNS)] if request.method == "POST" else nullcontext()
 
 
 class LoginHandler(AxesDatabaseHandler):  # type: ignore[misc]  # axes has no types

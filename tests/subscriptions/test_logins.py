@@ -13,6 +13,7 @@ from django.test import Client, RequestFactory
 from subscriptions import logins, origin
 from subscriptions.audit import AuditEntry
 from tests.staff import PASSWORD
+from tests.threads import at_once
 
 pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("quick_hashes")]
 
@@ -204,3 +205,38 @@ def test_it_takes_the_address_from_as_many_proxies_as_there_are(settings, proxie
 def test_a_unix_socket_has_no_address():
     assert origin.address_of(RequestFactory(REMOTE_ADDR="").get("/")) is None
     assert origin.network_of(RequestFactory(REMOTE_ADDR="").get("/")) is None
+
+
+# With a hash as slow as it is in production: while one is made, others could come in.
+SLOW = "django.contrib.auth.hashers.PBKDF2PasswordHasher"
+
+
+@pytest.mark.django_db(transaction=True)
+def test_guesses_at_the_same_moment_are_counted_one_by_one(settings):
+    settings.PASSWORD_HASHERS = [SLOW]
+    User.objects.create_superuser("ada", password=PASSWORD)
+    statuses = at_once(12, lambda: log_in().status_code)
+    assert sorted(statuses) == [200] * 4 + [429] * 8
+    assert AuditEntry.objects.filter(action="fail to log in").count() == 5
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize(
+    ("path", "fields"),
+    [
+        ("/admin/password_change/", {"old_password": "wrong"}),
+        ("/admin/one-time-code/", {"step": "remove", "password": "wrong"}),
+    ],
+)
+def test_so_are_those_of_whoever_found_a_session(settings, path, fields):
+    settings.PASSWORD_HASHERS = [SLOW]
+    user = User.objects.create_superuser("ada", password=PASSWORD)
+    client = Client(REMOTE_ADDR="192.0.2.1")
+    client.force_login(user)
+    cookie = {"Cookie": f"{settings.SESSION_COOKIE_NAME}={client.session.session_key}"}
+
+    def guess() -> int:
+        return Client(REMOTE_ADDR="192.0.2.1").post(path, fields, headers=cookie).status_code
+
+    assert sorted(at_once(12, guess)) == [200] * 4 + [429] * 8
+    assert AuditEntry.objects.filter(action="fail to log in").count() == 5
