@@ -42,7 +42,10 @@ def _store(event: NewEvent, key: Key | None) -> Answer:
 def _payload_of(body: Any) -> bytes:
     if isinstance(body, bytes):
         return body
-    text = json.dumps(body, cls=DjangoJSONEncoder, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    try:
+        text = json.dumps(body, cls=DjangoJSONEncoder, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    except RecursionError:
+        raise ValueError("body: It is nested too deeply.") from None
     return text.encode()
 
 

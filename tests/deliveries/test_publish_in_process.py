@@ -1,5 +1,6 @@
 """deliveries.publish: events from Python, in the caller's transaction."""
 
+import functools
 import threading
 import uuid
 from datetime import UTC, datetime
@@ -88,6 +89,9 @@ def test_it_takes_bytes_as_they_are_and_whatever_django_writes_as_json(body, pay
     assert Event.objects.get().body == payload
 
 
+DEEP: list[object] = functools.reduce(lambda inner, _: [inner], range(5000), [])
+
+
 @pytest.mark.django_db
 @pytest.mark.parametrize(
     ("arguments", "error", "words"),
@@ -99,6 +103,8 @@ def test_it_takes_bytes_as_they_are_and_whatever_django_writes_as_json(body, pay
         (("a", b"1 2", {}), ValueError, "The body is not valid JSON"),
         (("a", {"n": float("nan")}, {}), ValueError, "Out of range float values"),
         (("a", "\ud800", {}), ValueError, "surrogates not allowed"),
+        (("a", DEEP, {}), ValueError, "nested too deeply"),
+        (("a", b"[" * 5000 + b"]" * 5000, {}), ValueError, "nested too deeply"),
         (("a", object(), {}), TypeError, "not JSON serializable"),
         (("a", 1, {"idempotency_key": ""}), ValueError, "An Idempotency-Key has 1 to 255 characters"),
         (("checked", {"n": "1"}, {}), ValueError, 'body/n: "1" is not of type "integer"'),
