@@ -107,6 +107,15 @@ def test_it_prints_a_call_and_answers_200(start):
     assert lines[-6:] == ["  signatures: not checked (give --secret)", "", "{", '  "n": 1.0', "}", ""]
 
 
+def test_what_it_prints_of_a_payload_moves_no_cursor_and_fails_over_nothing(start):
+    receiver = start()
+    assert receiver.post(b'"\\u202e\\u009b2J\\ud800"').status_code == 200
+    assert receiver.printed()[-2] == r'"\u202e\u009b2J\ud800"'
+    deep = b"[" * 5000 + b"]" * 5000
+    assert receiver.post(deep).status_code == 200
+    assert receiver.printed()[-2] == repr(deep)
+
+
 def test_it_judges_both_signatures(start):
     receiver = start("--secret", SECRET)
     now = int(time.time())

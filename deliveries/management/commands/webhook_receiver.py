@@ -12,6 +12,7 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from subscriptions import signing
+from subscriptions.visible import visible
 
 TOLERANCE_SECONDS = 300
 LONGEST_DELAY_SECONDS = 3600
@@ -100,7 +101,8 @@ class Handler(BaseHTTPRequestHandler):
         lines += [f"  {name}: {value}" for name, value in self.headers.items()]
         lines += [f"  signatures: {self._judge_signatures(body)}", "", _pretty(body), ""]
         with self.server.output:
-            print("\n".join(lines), flush=True)
+            # What a sender wrote is not to move the cursor, nor to be something that cannot be printed.
+            print(visible("\n".join(lines)), flush=True)
 
     def _judge_signatures(self, body: bytes) -> str:
         key = self.server.key
@@ -129,7 +131,7 @@ class Handler(BaseHTTPRequestHandler):
 def _pretty(body: bytes) -> str:
     try:
         return json.dumps(json.loads(body), indent=2, ensure_ascii=False)
-    except ValueError:
+    except (ValueError, RecursionError):
         return repr(body)
 
 
