@@ -9,6 +9,7 @@ wake-up that gets lost costs one tick of the clock, never a delivery.
 import logging
 import threading
 import time
+import zlib
 from collections.abc import Callable
 from functools import lru_cache
 from typing import Any
@@ -49,7 +50,8 @@ FAILURE_TTL_SECONDS = 600
 # from the last sign of life, which the dispatcher gives now and then.
 JOB_TIMEOUT_SECONDS = 300
 
-# No job of ours is larger. RQ unpacks what is packed, to a thousand times as much at most.
+# No job of ours is larger, nor is what RQ unpacks of one. That could be a thousand times as much: 20 MB for each
+# job, of which Python keeps hundreds until it looks for garbage.
 MOST_JOB_BYTES = 20_000
 
 
@@ -104,8 +106,17 @@ _restore = RQJob.restore
 STUMBLES = (AssertionError, RecursionError, TimeoutFormatError, ValueError)
 
 
+def _unpacks_to_more(value: bytes) -> bool:
+    """Return whether this is packed, and more than MOST_JOB_BYTES."""
+    unpacker = zlib.decompressobj()
+    try:
+        return len(unpacker.decompress(value, MOST_JOB_BYTES + 1)) > MOST_JOB_BYTES
+    except zlib.error:
+        return False
+
+
 def _restore_harmless(job: RQJob, raw_data: Any) -> Any:
-    if sum(map(len, raw_data.values())) > MOST_JOB_BYTES:
+    if sum(map(len, raw_data.values())) > MOST_JOB_BYTES or any(map(_unpacks_to_more, raw_data.values())):
         raise NoSuchJobError("This is no job: it is too large.")
     try:
         restored = _restore(job, raw_data)

@@ -309,7 +309,9 @@ def test_a_job_that_cannot_be_read_is_none(client, tmp_path, fields):
         queue.Job.fetch("strange", connection=client)
 
 
-def test_a_job_that_unpacks_to_a_great_deal_is_none(client, tmp_path):
-    strange_job(client, folder=str(tmp_path), data=zlib.compress(bytes(100_000_000), 9))
+@pytest.mark.parametrize("field", ["data", "exc_info"])
+@pytest.mark.parametrize("size", [100_000_000, 20_000_000, 20_001])  # packed, the second is just under the limit
+def test_a_job_that_unpacks_to_a_great_deal_is_none(client, tmp_path, field, size):
+    strange_job(client, folder=str(tmp_path), **{field: zlib.compress(bytes(size), 9)})
     with pytest.raises(NoSuchJobError):
         queue.Job.fetch("strange", connection=client)
