@@ -24,7 +24,7 @@ FIELDS = {
     "started_at": "When it began; null if it has not.",
     "finished_at": "When it was over; null if it is not.",
     "attempt_count": "Calls that were made for it, replays included.",
-    "attempts": "The calls that were made.",
+    "attempts": "The calls that were made: the last 1,000 at most.",
     "attempt_number": "Counted from 1 for each request, replays included.",
     "attempted_at": "When the call began.",
     "trigger": "Why the call was made.",

@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from deliveries.attempts import ANSWERS_TOLD
+from deliveries.attempts import ANSWERS_TOLD, ATTEMPTS_TOLD
 from deliveries.models import Event, WebhookRequest
 from deliveries.outcome import HINTS, ErrorClass
 from tests.expected import REQUEST_ID, attempt_body, invalid, problem, rfc3339
@@ -131,6 +131,17 @@ def test_it_tells_the_answers_to_the_last_attempts_alone(get, make_subscription,
     ]
     last = [(number, "HTTP/1.1 200 OK", "thanks") for number in range(2, ANSWERS_TOLD + 2)]
     assert told == [(1, "", ""), *last]
+
+
+@pytest.mark.parametrize("path", ["/status/request/{}", "/requests/{}"])
+def test_it_tells_the_last_attempts_of_a_request_that_was_replayed_without_end(
+    get, make_subscription, make_request, make_attempt, path
+):
+    request = make_request(make_subscription(), attempt_count=ATTEMPTS_TOLD + 7)
+    for number in (1, 7, 8, ATTEMPTS_TOLD + 7):
+        make_attempt(request, number)
+    told = [attempt["attempt_number"] for attempt in get(path.format(request.id)).json()["attempts"]]
+    assert told == [8, ATTEMPTS_TOLD + 7]
 
 
 def test_it_says_more_of_an_error_where_more_is_known(get, make_subscription, make_request, make_attempt):
