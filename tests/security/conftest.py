@@ -76,7 +76,8 @@ def production(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
             connection.execute(f"DROP ROLE {role}")
 
 
-@pytest.fixture(scope="session")
-def redis_writes(production: Service) -> Path:
-    """The file in which Redis has kept everything that was ever written to it."""
-    return Path(production.environment["DATA_DIR"]) / "redis" / "appendonly.aof"
+@pytest.fixture
+def redis_writes(production: Service) -> bytes:
+    """What Redis has kept of everything that was ever written to it, in one file or, from 7 on, in several."""
+    folder = Path(production.environment["DATA_DIR"]) / "redis"
+    return b"".join(file.read_bytes() for file in folder.rglob("appendonly.aof*"))

@@ -302,9 +302,8 @@ def test_the_database_holds_no_secret_key_signature_or_password(caller):
 
 
 def test_redis_was_never_told_a_secret_a_payload_or_a_signature(caller, redis_writes):
-    written = redis_writes.read_bytes()
-    assert b"deliver_due" in written
-    assert found(caller.secrets | caller.signatures | {PAYLOAD}, written) == []
+    assert b"deliver_due" in redis_writes
+    assert found(caller.secrets | caller.signatures | {PAYLOAD}, redis_writes) == []
 
 
 def test_no_log_holds_a_secret_a_payload_or_a_signature(caller):
