@@ -131,7 +131,10 @@ class Worker(SimpleWorker):
     def perform_job(self, job: Any, queue: Any) -> bool:
         job.origin = queue.name  # where it was taken from, whatever it says itself
         with _uninterrupted():
-            return super().perform_job(job, queue)
+            is_done = super().perform_job(job, queue)
+        if not is_done:
+            gc.collect()  # of a failure RQ leaves circles behind, with all that the job held
+        return is_done
 
     def _install_signal_handlers(self) -> None:
         """Leave the handlers of `run_worker` in place: RQ's would raise into a delivery."""
@@ -220,6 +223,7 @@ def run_worker(queue_name: str, *, make_worker: Callable[[], Worker], burst: boo
         with _seldom_collecting():
             while not _is_told_to_stop:
                 _work(queue_name, make_worker, burst=burst)
+                gc.collect()  # a worker that gave up leaves circles behind too
                 if burst:
                     return
                 if not _is_told_to_stop:

@@ -1,5 +1,6 @@
 """Whatever somebody has written to Redis who may: workers deliver, the clock goes on, and nothing else is run."""
 
+import gc
 import json
 import threading
 import time
@@ -149,6 +150,22 @@ def test_who_writes_to_redis_has_no_job_tried_over_and_over(client, tmp_path):
         commands = list(iter(lambda: monitor.next_command()["command"], "ECHO the end"))
     assert len([command for command in commands if command == "HGETALL rq:job:strange"]) == 1
     assert not client.exists("rq:queue:deliveries", "rq:scheduled:deliveries")
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("spoil", ["a job", "the queue"])
+def test_nothing_stays_in_memory_of_jobs_that_fail_and_workers_that_give_up(client, tmp_path, spoil):
+    gc.collect()
+    gc.disable()  # what Python does by itself, seldom in a worker
+    try:
+        if spoil == "a job":
+            strange_job(client, folder=str(tmp_path))
+        else:
+            client.rpush("rq:queue:deliveries", b"\xff no id")
+        call_command("rqworker", "deliveries", "--burst")
+        assert [each for each in gc.get_objects() if isinstance(each, queue.Job | worker.Worker)] == []
+    finally:
+        gc.enable()
 
 
 @pytest.mark.parametrize("timeout", ["1", "-1", ""])
