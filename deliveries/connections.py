@@ -6,10 +6,17 @@ forbidden (see handle.py), so a dead connection has to be found before anything 
 """
 
 import contextlib
+import fcntl
+import os
 import select
 import socket
+import struct
+import termios
 from collections.abc import Sequence
 from typing import NamedTuple
+
+# Where the kernel tells the number of bytes received (tcpi_bytes_received of struct tcp_info).
+_RECEIVED_AT = 128
 
 
 class Ends(NamedTuple):
@@ -32,6 +39,20 @@ class Connections:
     def __init__(self) -> None:
         self._probes: dict[Ends, select.poll] = {}
         self._ends: dict[int, Ends] = {}
+        self._inodes: dict[int, int] = {}
+
+    def add(self, descriptor: int) -> None:
+        """Note a socket that is about to be connected."""
+        self._inodes[descriptor] = os.fstat(descriptor).st_ino
+
+    def read_bytes(self) -> dict[int, int]:
+        """Return how much has been read from each connection, by its descriptor. For any thread."""
+        found = {}
+        for descriptor, inode in list(self._inodes.items()):
+            with contextlib.suppress(OSError):  # closed meanwhile
+                if os.fstat(descriptor).st_ino == inode:
+                    found[descriptor] = _read_bytes(descriptor)
+        return found
 
     def note(self, ends: Ends, descriptors: Sequence[int]) -> None:
         """Note a new connection; its descriptor is the one of `descriptors` with its local port."""
@@ -52,6 +73,18 @@ def _probe(descriptor: int) -> select.poll:
     probe = select.poll()
     probe.register(descriptor, select.POLLIN | select.POLLRDHUP)
     return probe
+
+
+def _read_bytes(descriptor: int) -> int:
+    """Return how much came over a connection and does not wait to be read any more."""
+    connection = socket.socket(fileno=descriptor)
+    try:
+        state = connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _RECEIVED_AT + 8)
+    finally:
+        connection.detach()  # libcurl's, not to be closed here
+    received = int(struct.unpack_from("=Q", state, _RECEIVED_AT)[0])
+    waiting = int(struct.unpack("=i", fcntl.ioctl(descriptor, termios.FIONREAD, bytes(4)))[0])
+    return received - waiting
 
 
 def _local_port(descriptor: int) -> int | None:

@@ -284,6 +284,7 @@ class Handle:
             self._ending = ErrorClass.INTERNAL
             return _REFUSED_SOCKET
         self._opened.append(descriptor)
+        self._connections.add(descriptor)
         return descriptor
 
     def _is_allowed(self, purpose: int, address: Any) -> bool:

@@ -26,6 +26,7 @@ from deliveries.connections import Connections
 from deliveries.handle import Call, Handle
 from deliveries.outcome import ErrorClass, Outcome
 from deliveries.resolver import Resolver, split_host
+from deliveries.watch import Watch
 from subscriptions.addresses import Network
 
 __all__ = ["Call", "Finished", "Transport"]
@@ -98,6 +99,7 @@ class Transport:
         self._allowed_networks = tuple(allowed_networks)
         self._ca_bundle = certifi.where() if ca_bundle is None else ca_bundle
         self._connections = Connections()
+        self._watch = Watch(self._connections)
         self._resolver = resolver or Resolver()
         self._waiting: list[_Waiting] = []
         self._waiting_until = math.inf
@@ -188,9 +190,11 @@ class Transport:
             handle.curl.close()
         self._running.clear()
         self._spare.clear()
-        self._multi.close()
+        with self._watch:
+            self._multi.close()
         self._epoll.close()
         self._resolver.close()
+        self._watch.close()
 
     def _step(self, until: float) -> None:
         now = time.monotonic()
@@ -204,10 +208,12 @@ class Transport:
                 continue
             # Zero lets libcurl find out by itself what the socket is ready for. An event may
             # be of a socket that was closed in this very loop; libcurl passes over it.
-            self._multi.socket_action(descriptor, 0)
+            with self._watch:
+                self._multi.socket_action(descriptor, 0)
         if self._deadline is not None and time.monotonic() >= self._deadline:
             self._deadline = None
-            self._multi.socket_action(pycurl.SOCKET_TIMEOUT, 0)
+            with self._watch:
+                self._multi.socket_action(pycurl.SOCKET_TIMEOUT, 0)
 
     # The two callbacks of the multi handle raise nothing: libcurl would give it up, with all calls.
 
