@@ -12,6 +12,8 @@ MAX_KEY_LENGTH = 8_192
 
 # Each handshake signs once, in the one thread of a worker: 1.5 ms with so many bits, 30 ms with twice as many.
 MAX_RSA_BITS = 4_096
+# The longest public exponent of FIPS 186-5: OpenSSL computes with it twice at each signature.
+MAX_EXPONENT_BITS = 256
 
 
 class RefusedCertificate(ValueError):
@@ -56,6 +58,9 @@ def _check_rsa(numbers: RSAPrivateNumbers) -> None:
     is_small = numbers.d < modulus and numbers.dmp1 < p and numbers.dmq1 < q and numbers.iqmp < p
     if p * q != modulus or 1 in (p, q) or not is_small:
         raise RefusedCertificate("The private key is an RSA key whose numbers do not belong together.")
+    # One factor that is nearly as long as the product costs four times as much as two that share it.
+    if numbers.public_numbers.e.bit_length() > MAX_EXPONENT_BITS or max(p, q).bit_length() > MAX_RSA_BITS // 2:
+        raise RefusedCertificate("The private key is an RSA key that takes long to sign with: make a usual one.")
 
 
 def _public_key(certificate: x509.Certificate) -> PublicKeyTypes:

@@ -106,6 +106,7 @@ def prime(exponent: int) -> int:
     return 2**exponent - 1
 
 
+SLOW = r"^The private key is an RSA key that takes long to sign with: make a usual one\.$"
 SIZES = r"^The private key, if it is an RSA key, has at most 4096 bits\.$"
 NUMBERS = r"^The private key is an RSA key whose numbers do not belong together\.$"
 
@@ -115,6 +116,8 @@ NUMBERS = r"^The private key is an RSA key whose numbers do not belong together\
     [
         ((15, 3, 3, prime(9689), prime(9941), 1, 1, 1), NUMBERS),
         ((prime(9689) * prime(9941), 3, 3, prime(9689), prime(9941), 1, 1, 1), SIZES),
+        ((prime(521) * prime(607), 2**256 + 1, 3, prime(521), prime(607), 1, 1, 1), SLOW),
+        ((prime(521) * prime(2203), 3, 3, prime(521), prime(2203), 1, 1, 1), SLOW),
         ((prime(521), 3, 3, 1, prime(521), 0, 5, 0), NUMBERS),
         ((prime(521), 3, 3, prime(521), 1, 5, 0, 0), NUMBERS),
         ((prime(521) * prime(607), 3, 2**20_000, prime(521), prime(607), 1, 1, 1), NUMBERS),
