@@ -39,8 +39,9 @@ def main() -> None:
         with _only_instance(data_dir):
             _check_port()
             _check_counts()
-            _make_up_settings(data_dir)
+            made_up = _make_up_settings(data_dir)
             _load_settings()
+            _remember(data_dir, made_up)
             with _servers(data_dir):
                 _check_redis()
                 _collect_static_files()
@@ -68,7 +69,7 @@ def _only_instance(data_dir: Path) -> Iterator[IO[str]]:
 
 def _port() -> int:
     text = os.environ.get("PORT", "8000")
-    if not (text.isdecimal() and 0 < int(text) < 65536):
+    if not (text.isascii() and text.isdecimal() and len(text) < 6 and 0 < int(text) < 65536):
         raise CannotStart(f"PORT is {text!r}, which is not a port number.")
     return int(text)
 
@@ -107,16 +108,15 @@ def _host() -> str:
         raise CannotStart(f"HOST is {text!r}, which is not an IP address, such as 127.0.0.1.") from None
 
 
-def _make_up_settings(data_dir: Path) -> None:
-    """Fill in, in the environment, what development mode needs and nobody has set."""
+def _make_up_settings(data_dir: Path) -> list[str]:
+    """Fill in, in the environment, what development mode needs and nobody has set; return what to remember."""
     os.environ.setdefault("DEBUG", "on")
     if not Env().bool("DEBUG"):
         missing = [name for name in ("SECRET_KEY", "SECRET_KEYS", "ALLOWED_HOSTS") if not os.environ.get(name)]
         if missing:
             raise CannotStart(f"DEBUG is off, and {', '.join(missing)} must then be set; see README.md.")
-        return
-    remembered = data_dir / "development.env"
-    Env.read_env(remembered)
+        return []
+    Env.read_env(data_dir / "development.env")
     made_up = {
         "DEBUG": "on",
         "SECRET_KEY": secrets.token_urlsafe(48),
@@ -124,9 +124,15 @@ def _make_up_settings(data_dir: Path) -> None:
     }
     for name, value in made_up.items():
         os.environ.setdefault(name, value)
-    if remembered.exists():
+    return list(made_up)
+
+
+def _remember(data_dir: Path, names: list[str]) -> None:
+    """Keep these settings for the next start, once: not before they were found to be good."""
+    remembered = data_dir / "development.env"
+    if not names or remembered.exists():
         return
-    text = "".join(f"{name}={os.environ[name]}\n" for name in made_up)
+    text = "".join(f"{name}={os.environ[name]}\n" for name in names)
     unfinished = remembered.with_suffix(".unfinished")
     unfinished.touch(mode=0o600)
     unfinished.write_text("# Made up by `make run`, for this folder's database; deleted with it.\n" + text)

@@ -61,8 +61,16 @@ def test_a_host_that_is_no_address_is_told(run_up):
     )
 
 
-def test_a_port_that_is_none_is_told(run_up):
-    assert run_up(PORT="http") == (1, "Cannot start: PORT is 'http', which is not a port number.\n")
+@pytest.mark.parametrize("port", ["http", "0", "²", pytest.param("9" * 5000, id="huge")])
+def test_a_port_that_is_none_is_told(run_up, port):
+    assert run_up(PORT=port) == (1, f"Cannot start: PORT is {port!r}, which is not a port number.\n")
+
+
+def test_keys_that_are_none_are_not_remembered(run_up):
+    status, said = run_up(SECRET_KEYS="abc")
+    assert (status, said.partition(" Make")[0]) == (1, "Cannot start: Key 1 of SECRET_KEYS is not base64.")
+    _, said = run_up(DATABASE_URL=f"postgres://me@127.0.0.1:{free_port()}/none")
+    assert said.startswith("Cannot start: the database does not work: ")
 
 
 def test_a_database_that_does_not_answer_is_told(run_up):
