@@ -1,6 +1,8 @@
 #!/usr/bin/env python
 """Run a command of the service: `python manage.py help` lists them."""
 
+import errno
+import io
 import os
 import sys
 
@@ -11,6 +13,9 @@ from django.db import OperationalError, ProgrammingError
 from psycopg.errors import UndefinedTable
 
 from config import keys
+
+# What a closed pipe and a full disk answer.
+UNWRITABLE = {errno.EPIPE, errno.ENOSPC}
 
 EMBEDDED_HINT = " This is the database of `make run`, which has to be running."
 
@@ -25,8 +30,7 @@ class Utility(ManagementUtility):
 def main() -> None:
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")
     try:
-        keys.require()
-        Utility(sys.argv).execute()
+        _run()
     except KeyboardInterrupt:
         sys.exit(130)
     except ImproperlyConfigured as error:
@@ -35,6 +39,28 @@ def main() -> None:
         if "--traceback" in sys.argv:
             raise
         sys.exit(_in_words(error))
+    except OSError as error:
+        if error.errno not in UNWRITABLE:
+            raise
+        # What is still to be written would fail once more as Python ends.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(f"The output could not be written: {error.strerror}.")
+
+
+def _run() -> None:
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # Names are in any script, and a terminal may know ASCII alone.
+        sys.stdout.reconfigure(errors="backslashreplace")
+    for argument in sys.argv:
+        if argument.encode(errors="replace").decode() != argument:
+            sys.exit(f"This argument is no text in the encoding of this terminal: {argument!r}.")
+    keys.require()
+    try:
+        Utility(sys.argv).execute()
+    finally:
+        # Here, and not as Python ends, it can be told that this fails.
+        if sys.stdout is not None:
+            sys.stdout.flush()
 
 
 def _in_words(error: OperationalError | ProgrammingError) -> str:

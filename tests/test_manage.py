@@ -4,6 +4,8 @@ import os
 import subprocess
 import sys
 
+import pytest
+
 from tests.service import BASE_DIR, connect, free_port
 
 
@@ -51,3 +53,37 @@ def test_a_database_that_was_not_migrated_is_told():
 def test_a_setting_that_cannot_be_read_is_told_in_one_line():
     told = "Cannot start: MAX_BODY_BYTES is '1 MB': a number is needed.\n"
     assert manage("list_api_keys", MAX_BODY_BYTES="1 MB") == (1, told)
+
+
+def test_an_argument_that_is_no_text_is_told():
+    told = "This argument is no text in the encoding of this terminal: 'a\\udcff'.\n"
+    assert manage("revoke_api_key", "a\udcff") == (1, told)
+
+
+def test_what_a_terminal_does_not_know_is_spelled_out():
+    said = manage("shell", "-v0", "-c", "print('Schlüssel…')", PYTHONIOENCODING="ascii")
+    assert said == (0, "Schl\\xfcssel\\u2026\n")
+
+
+def closed_pipe() -> int:
+    reader, writer = os.pipe()
+    os.close(reader)
+    return writer
+
+
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+@pytest.mark.parametrize("why", ["No space left on device", "Broken pipe"])
+def test_output_that_cannot_be_written_is_told(why, unbuffered):
+    stdout = closed_pipe() if why == "Broken pipe" else os.open("/dev/full", os.O_WRONLY)
+    result = subprocess.run(
+        [sys.executable, "manage.py", "help"],
+        cwd=BASE_DIR,
+        env=dict(os.environ) | {"PYTHONUNBUFFERED": unbuffered},
+        stdout=stdout,
+        stderr=subprocess.PIPE,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    os.close(stdout)
+    assert (result.returncode, result.stderr) == (1, f"The output could not be written: {why}.\n")
