@@ -38,7 +38,6 @@ class Selection:
     ids: Sequence[UUID] | None = None
     subscription_id: UUID | None = None
     tenant: str | None = None
-    status: str | None = None
     statuses: Sequence[str] | None = None
     error: str | None = None
     settled_until: datetime | None = None
@@ -59,7 +58,6 @@ class Selection:
             "id__in": self.ids,
             "subscription_id": self.subscription_id,
             "tenant": self.tenant,
-            "status": self.status,
             "status__in": self.statuses,
             "error": self.error,
             "settled_at__lte": self.settled_until,

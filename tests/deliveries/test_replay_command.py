@@ -54,7 +54,7 @@ def test_it_records_each_request_that_was_named_and_how_many_of_the_others(settl
     assert others.object_kind == "webhook request"
     assert others.after | {"last": ""} == {
         "subscription_id": str(subscription.id),
-        "status": "failed",
+        "statuses": ["failed"],
         "requests": 2,
         "first": str(second.id),
         "last": "",
@@ -67,6 +67,19 @@ def test_it_refuses_an_id_that_no_request_has_and_replays_nothing(settled):
         replay(request.id, unknown)
     assert str(refusal.value) == f"No webhook request has the id {unknown}. Nothing is replayed."
     assert replayed() == set()
+
+
+@pytest.mark.parametrize("until", ["2026-11-24", "2026-11-01"])
+def test_it_refuses_a_time_span_that_ends_before_it_begins(until):
+    with pytest.raises(CommandError, match="--since has to be before --until"):
+        replay("--since", "2026-11-24", "--until", until, "--dry-run")
+
+
+@pytest.mark.django_db
+def test_it_refuses_a_subscription_that_there_is_not():
+    unknown = uuid.uuid4()
+    with pytest.raises(CommandError, match=f"No subscription has the id {unknown}"):
+        replay("--subscription", unknown)
 
 
 def test_it_starts_a_new_run_that_is_due_now_and_keeps_what_was_tried(settled, make_attempt, settle):
@@ -134,6 +147,12 @@ def test_it_selects_by_status(settled, status):
     requests = {name: settled(name) for name in ("delivered", "failed", "canceled", "skipped")}
     assert replay("--status", status) == "Replayed 1 request.\n"
     assert replayed() == {requests[status]}
+
+
+def test_it_selects_by_several_statuses(settled):
+    failed, canceled, _ = settled("failed"), settled("canceled"), settled("delivered")
+    assert replay("--status", "failed", "--status", "canceled") == "Replayed 2 requests.\n"
+    assert replayed() == {failed, canceled}
 
 
 def test_it_selects_by_subscription(settled, make_subscription):

@@ -10,6 +10,7 @@ from deliveries import operations
 from deliveries.models import WebhookRequest
 from deliveries.operations import Selection
 from subscriptions import audit
+from subscriptions.models import Subscription
 
 
 def moment(text: str) -> datetime:
@@ -29,23 +30,38 @@ def require_known(request_ids: list[UUID]) -> None:
         raise CommandError(f"No webhook request has the id {', '.join(unknown)}. Nothing is replayed.")
 
 
+def require_sensible(selection: Selection) -> None:
+    """Raise CommandError if no request can ever be in this selection: a slip is not to be taken for a replay."""
+    since, until = selection.received_since, selection.received_until
+    if since is not None and until is not None and since >= until:
+        raise CommandError("--since has to be before --until. Nothing is replayed.")
+    wanted = selection.subscription_id
+    if wanted is not None and not Subscription.objects.filter(id=wanted).exists():
+        raise CommandError(f"No subscription has the id {wanted}. Nothing is replayed.")
+
+
 class Command(BaseCommand):
     help = "Deliver settled requests again, by id or by what they have in common."
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("request_id", nargs="*", type=UUID, help="Requests to replay.")
-        parser.add_argument("--subscription", type=UUID, metavar="ID")
-        parser.add_argument("--status", choices=operations.SETTLED_STATUSES)
+        parser.add_argument("--subscription", type=UUID, metavar="ID", help="Only requests of this subscription.")
+        parser.add_argument(
+            "--status",
+            action="append",
+            choices=operations.SETTLED_STATUSES,
+            help="Only requests that ended like this; may be given several times.",
+        )
         parser.add_argument("--since", type=moment, metavar="TIME", help="Received at this time or later.")
         parser.add_argument("--until", type=moment, metavar="TIME", help="Received before this time.")
-        parser.add_argument("--event-type")
+        parser.add_argument("--event-type", metavar="TYPE", help="Only requests of exactly this event type.")
         parser.add_argument("--dry-run", action="store_true", help="Only say how many would be replayed.")
 
     def handle(self, *args: Any, **options: Any) -> None:
         selection = Selection(
             ids=options["request_id"] or None,
             subscription_id=options["subscription"],
-            status=options["status"],
+            statuses=options["status"],
             received_since=options["since"],
             received_until=options["until"],
             event_type=options["event_type"],
@@ -55,6 +71,7 @@ class Command(BaseCommand):
                 "Say which: give request ids, or --subscription, --status, --since, --until, --event-type."
             )
         require_known(options["request_id"])
+        require_sensible(selection)
         total, left_out = selection.queryset().count(), selection.left_out().count()
         remark = f" Left out: {left_out} of deleted subscriptions." if left_out else ""
         if options["dry_run"]:
