@@ -22,6 +22,8 @@ LEAST_VALUES = {
     "ORDERED_SKIP_AFTER": 1,
 }
 
+MOST_RETENTION_DAYS = 36500
+
 
 @register()
 def check_times(**kwargs: Any) -> list[CheckMessage]:
@@ -30,7 +32,7 @@ def check_times(**kwargs: Any) -> list[CheckMessage]:
     if not 1 <= settings.CALL_TIMEOUT_SECONDS <= LONGEST_CALL_TIMEOUT_SECONDS:
         message = f"CALL_TIMEOUT_SECONDS is not from 1 to {LONGEST_CALL_TIMEOUT_SECONDS}."
         findings.append(Error(message, id="deliveries.E001"))
-    if settings.LEASE_MARGIN_SECONDS <= 0:
+    if not settings.LEASE_MARGIN_SECONDS > 0:  # nor is a NaN
         hint = "A lease must outlast its call: 30 is a good margin."
         findings.append(Error("LEASE_MARGIN_SECONDS is not positive.", hint=hint, id="deliveries.E002"))
     if LONGEST_CALL_TIMEOUT_SECONDS + settings.LEASE_MARGIN_SECONDS >= JOB_TIMEOUT_SECONDS:
@@ -43,6 +45,10 @@ def check_times(**kwargs: Any) -> list[CheckMessage]:
         if value is not None and value < least:
             hint = f"Give a number from {least} on."
             findings.append(Error(f"{name} is less than {least}.", hint=hint, id="deliveries.E006"))
+    if settings.RETENTION_DAYS > MOST_RETENTION_DAYS:
+        hint = f"Give a number up to {MOST_RETENTION_DAYS}."
+        message = f"RETENTION_DAYS is more than {MOST_RETENTION_DAYS}."
+        findings.append(Error(message, hint=hint, id="deliveries.E006"))
     if any(delay < 1 for delay in settings.RETRY_SCHEDULE):
         hint = "Write seconds, such as 120,240,480,960,1920."
         findings.append(

@@ -1,3 +1,4 @@
+from math import nan
 from pathlib import Path
 
 import certifi
@@ -29,7 +30,7 @@ def test_it_limits_a_call_to_a_minute(settings, seconds, is_wrong):
     assert findings() == ({"deliveries.E001": "CALL_TIMEOUT_SECONDS is not from 1 to 60."} if is_wrong else {})
 
 
-@pytest.mark.parametrize(("seconds", "is_wrong"), [(-1, True), (0, True), (0.5, False), (30, False)])
+@pytest.mark.parametrize(("seconds", "is_wrong"), [(-1, True), (0, True), (nan, True), (0.5, False), (30, False)])
 def test_it_wants_a_lease_that_outlasts_its_call(settings, seconds, is_wrong):
     settings.LEASE_MARGIN_SECONDS = seconds
     assert findings() == ({"deliveries.E002": "LEASE_MARGIN_SECONDS is not positive."} if is_wrong else {})
@@ -56,6 +57,12 @@ def test_it_wants_delays_of_a_second_at_least(settings, schedule, is_wrong):
     settings.RETRY_SCHEDULE = schedule
     message = "RETRY_SCHEDULE has a delay of less than a second."
     assert findings() == ({"deliveries.E005": message} if is_wrong else {})
+
+
+@pytest.mark.parametrize(("days", "is_wrong"), [(0, False), (36500, False), (36501, True)])
+def test_it_wants_an_age_to_purge_at_that_a_clock_can_tell(settings, days, is_wrong):
+    settings.RETENTION_DAYS = days
+    assert findings() == ({"deliveries.E006": "RETENTION_DAYS is more than 36500."} if is_wrong else {})
 
 
 @pytest.mark.parametrize(("failures", "is_wrong"), [(None, False), (0, True), (1, False)])
