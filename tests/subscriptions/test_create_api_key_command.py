@@ -3,11 +3,13 @@
 import io
 from datetime import UTC, datetime, timedelta
 from hashlib import sha256
+from pathlib import Path
 
 import pytest
 from django.core.management import CommandError, call_command
 from rest_framework.test import APIClient
 
+from subscriptions.audit import AuditEntry
 from subscriptions.models import ApiKey
 
 pytestmark = pytest.mark.django_db
@@ -111,3 +113,10 @@ def test_it_refuses_bad_input_and_makes_no_key(arguments, message):
         create_api_key(*arguments)
     assert str(refused.value).startswith(message)
     assert not ApiKey.objects.exists()
+
+
+def test_there_is_no_key_that_could_not_be_shown():
+    with pytest.raises(OSError, match="No space left"), Path("/dev/full").open("w") as full:
+        call_command("create_api_key", "--name", "a", "--scope", "read", stdout=full)
+    assert not ApiKey.objects.exists()
+    assert not AuditEntry.objects.exists()

@@ -63,5 +63,7 @@ class Command(BaseCommand):
                 options["name"], scopes, tenant=options["tenant"], valid_for=options["expires_in_days"]
             )
             audit.record(audit.command_actor(), "create", kind="API key", object_id=key.id)
-        self.stdout.write(f"Created API key {key}. It is shown only now:")
-        self.stdout.write(key_text)
+            # Before it is stored for good: of a key that cannot be shown there shall be none.
+            self.stdout.write(f"Created API key {key}. It is shown only now:")
+            self.stdout.write(key_text)
+            self.stdout.flush()
