@@ -251,8 +251,8 @@ def test_a_client_certificate_is_shown_to_who_asks_for_it(
         assert listener.connections == 1
 
 
-def names_its_client(seen: list[str]) -> hostile.Behaviour:
-    """Note the name in the client's certificate for each request, and answer it."""
+def names_its_client(seen: list[str], answer: bytes) -> hostile.Behaviour:
+    """Note the name in the client's certificate for each request, and answer it; close if the answer says so."""
 
     def behave(connection: hostile.Connection) -> None:
         assert isinstance(connection.stream, ssl.SSLSocket)
@@ -260,18 +260,22 @@ def names_its_client(seen: list[str]) -> hostile.Behaviour:
             connection.read_request()
             certificate = connection.stream.getpeercert() or {}
             seen.append(str(dict(certificate["subject"][0])["commonName"]))  # type: ignore[arg-type,call-overload]
-            connection.send(hostile.OK)
+            connection.send(answer)
+            if answer == hostile.LAST_OK:
+                return
 
     return behave
 
 
+@pytest.mark.parametrize("answer", [hostile.OK, hostile.LAST_OK], ids=["a connection", "a TLS session"])
 def test_a_connection_of_one_client_is_not_used_for_another(
-    transport: Transport, wants_clients: ssl.SSLContext, authority: Authority
+    answer: bytes, transport: Transport, wants_clients: ssl.SSLContext, authority: Authority
 ) -> None:
+    """Neither is a TLS session, by which the receiver would take the one for the other."""
     names = ["one", "two"]
     own = {name: of_pair(certificates.make_pair(authority, host=name)) for name in names}
     seen: list[str] = []
-    with listening(names_its_client(seen), context=wants_clients) as listener:
+    with listening(names_its_client(seen, answer), context=wants_clients) as listener:
         for name in names * 3:
             assert outcome(transport, listener, own[name]).is_success
         assert outcome(transport, listener).error == ErrorClass.TLS
