@@ -4,10 +4,11 @@ With schemathesis's checks for that: what was made is found, and what was delete
 those of single calls.
 """
 
+import re
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any, ClassVar
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import pytest
 from django.conf import settings
@@ -19,6 +20,7 @@ from redis import Redis
 from schemathesis import Case, Response
 from schemathesis.generation.stateful.state_machine import StepInput, StepOutput
 
+from deliveries import idempotency
 from subscriptions import cache
 from tests.contract.document import MANY, load
 from tests.contract.rows import new_api_key
@@ -94,6 +96,10 @@ class Sequence(MACHINE):  # type: ignore[valid-type, misc]
                 meant = BODIES.get(case.path, {}) | meant
             if meant != given:
                 setattr(case, place, meant)
+        key = (case.headers or {}).get(idempotency.HEADER)
+        if key is not None and re.fullmatch(idempotency.PATTERN, key):
+            # One of a single character is soon there again, and refused with another body.
+            case.headers[idempotency.HEADER] = str(uuid4())
 
     def call(self, case: Case, **options: Any) -> Response:
         savepoint = transaction.savepoint()
