@@ -48,14 +48,16 @@ class Watch:
 
     def _look(self) -> None:
         seen: int | None = None
-        first: dict[int, int] = {}
+        first: dict[int, int] | None = None
         while not self._is_over.wait(LOOK_SECONDS):
             step = self._step
-            if step is None:
+            if step is None or step != seen:
+                seen, first = step, None
                 continue
+            # Asking for each connection has its price: only a step that was there at the last look is worth it.
             sizes = self._connections.read_bytes()
-            if step != seen:
-                seen, first = step, sizes
+            if first is None:
+                first = sizes
                 continue
             for descriptor, size in sizes.items():
                 if size - first.get(descriptor, size) > MAX_STEP_BYTES:
