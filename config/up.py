@@ -27,6 +27,9 @@ BASE_DIR = Path(__file__).resolve().parent.parent
 ADMIN_NAME = "admin"
 
 
+_told_to_end: list[int] = []
+
+
 class CannotStart(Exception):
     """Something is in the way; the text says what, for people."""
 
@@ -34,7 +37,8 @@ class CannotStart(Exception):
 def main() -> None:
     Env.read_env(BASE_DIR / ".env")
     data_dir = BASE_DIR / os.environ.get("DATA_DIR", ".data")
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, _end)
     try:
         with _only_instance(data_dir):
             _check_port()
@@ -47,12 +51,19 @@ def main() -> None:
                 _collect_static_files()
                 _say_where(_prepare_database())
                 _run()
-    except KeyboardInterrupt:
-        sys.exit(130)
     except (CannotStart, embedded.EmbeddedServerError, ImproperlyConfigured) as error:
         sys.exit(f"Cannot start: {error}")
     except OSError as error:
         sys.exit(f"Cannot start: {error.strerror or error}: {error.filename or data_dir}")
+
+
+def _end(number: int, frame: Any) -> None:
+    """End with the status that stands for this signal, or before anything more is started.
+
+    Python drops an exception that comes up while it disposes of an object.
+    """
+    _told_to_end.append(number)
+    sys.exit(128 + number)
 
 
 @contextlib.contextmanager
@@ -221,6 +232,8 @@ def _say_where(password: str | None) -> None:
 
 
 def _run() -> None:
+    if _told_to_end:
+        sys.exit(128 + _told_to_end[0])
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
     environment = dict(os.environ) | {
         "PATH": path,

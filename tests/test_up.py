@@ -1,6 +1,7 @@
 """`make run`, when something is in the way: a plain sentence and a status that is not zero."""
 
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -130,3 +131,13 @@ def test_a_folder_that_cannot_be_made_is_told(run_up):
     status, said = run_up(DATA_DIR="/proc/nowhere")
     assert status == 1
     assert said == "Cannot start: No such file or directory: /proc/nowhere\n"
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_whose_exception_was_lost_ends_it_before_the_processes_start(monkeypatch, number):
+    monkeypatch.setattr(up, "_told_to_end", [])
+    with pytest.raises(SystemExit):
+        up._end(number, None)
+    with pytest.raises(SystemExit) as ended:
+        up._run()
+    assert ended.value.code == 128 + number
