@@ -99,7 +99,6 @@ class Transport:
         self._allowed_networks = tuple(allowed_networks)
         self._ca_bundle = certifi.where() if ca_bundle is None else ca_bundle
         self._connections = Connections()
-        self._watch = Watch(self._connections)
         self._resolver = resolver or Resolver()
         self._waiting: list[_Waiting] = []
         self._waiting_until = math.inf
@@ -120,6 +119,8 @@ class Transport:
         self._multi.setopt(pycurl.M_MAXCONNECTS, KEPT_CONNECTIONS)
         _allow_descriptors()
         os.environ.setdefault("RES_OPTIONS", LOOKUP_OPTIONS)
+        # Last, as a thread: of a transport that could not be made it would stay for ever.
+        self._watch = Watch(self._connections)
 
     @property
     def in_flight(self) -> int:

@@ -4,6 +4,7 @@ import contextlib
 import os
 import socket
 import ssl
+import threading
 import time
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import pytest
 
 from deliveries.connections import Connections
 from deliveries.outcome import ErrorClass
+from deliveries.resolver import Resolver
 from deliveries.watch import Watch
 from tests import certificates
 from tests.certificates import Authority
@@ -106,3 +108,13 @@ def test_a_descriptor_that_is_another_one_by_now_is_not_looked_at() -> None:
         assert connections.read_bytes() == {ours.fileno(): 0}
         os.dup2(another.fileno(), ours.fileno())
         assert connections.read_bytes() == {}
+
+
+def test_a_transport_that_cannot_be_made_leaves_no_thread_behind() -> None:
+    """As where no descriptor is left: its resolver is closed, and cannot be waited for."""
+    before = set(threading.enumerate())
+    resolver = Resolver()
+    resolver.close()
+    with pytest.raises((OSError, ValueError)):
+        make_transport(resolver=resolver)
+    assert set(threading.enumerate()) <= before
