@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 from deliveries import idempotency, ingestion  # noqa: E402 - the apps have to be loaded first
 from subscriptions import parsers, problems  # noqa: E402
 
-# A boundary has 70 characters at most; what Django takes to read one grows with the square of its length.
+# The longest that anybody needs have some 100; what Python takes to read one grows with the square of its length.
 MAX_CONTENT_TYPE_LENGTH = 1_000
 
 
