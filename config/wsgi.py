@@ -16,6 +16,7 @@ from django.core import checks
 from django.core.exceptions import ImproperlyConfigured, SuspiciousOperation
 from django.core.handlers.wsgi import WSGIRequest
 from django.core.wsgi import get_wsgi_application
+from django.utils.functional import cached_property
 
 from config import keys, lifetimes
 
@@ -44,11 +45,16 @@ MAX_CONTENT_TYPE_LENGTH = 1_000
 
 
 class Request(WSGIRequest):
-    """A call whose query string is in UTF-8, whatever codec its Content-Type names.
+    """A call whose query string is in UTF-8, whatever codec its Content-Type names, and whose cookies are text.
 
-    Some of Python's make lone surrogates of ASCII, which no answer can hold; and Python keeps every name
+    Some of Python's codecs make lone surrogates of ASCII, which no answer can hold; and Python keeps every name
     that it was asked for and does not know, for ever.
     """
+
+    @cached_property
+    def COOKIES(self) -> dict[str, str]:  # type: ignore[override]  # noqa: N802 - as Django has it
+        """Leave out what PostgreSQL cannot look for among the sessions: in quotes, a cookie may have a NUL."""
+        return {name: text for name, text in super().COOKIES.items() if "\0" not in text}
 
     def _set_content_type_params(self, meta: dict[str, Any]) -> None:
         self.content_type = meta.get("CONTENT_TYPE", "").partition(";")[0].strip().lower()

@@ -363,3 +363,9 @@ def test_what_cannot_be_stored_is_the_callers_mistake_and_is_not_repeated(caplog
 def test_no_caller_fills_the_log_with_stacks(caplog, path, headers):
     assert call("GET", path, headers=headers).status == 400
     assert [record.message for record in caplog.records if record.exc_info] == []
+
+
+@pytest.mark.parametrize("name", ["sessionid", "csrftoken", "messages"])
+def test_no_cookie_is_answered_with_500(name):
+    for text in (r'"aaaaaaaa\000aaaaaaaa"', r'"aaaaaaaa\012\377"'):
+        assert call("GET", "/admin/login/", headers={"Cookie": f"{name}={text}"}).status == 200, text
