@@ -166,6 +166,8 @@ def selection_of(parameters: QueryDict) -> dict[str, Any] | None:
 
 def _searched(text: str) -> dict[str, Any] | None:
     term = text.strip()
+    if "\0" in term:
+        return None  # Django's list does not search for it, and PostgreSQL has no such text
     if parse_id(term) is not None:
         return _of_subscription(term)  # of a request's id there are no more than one
     if not term.startswith(("http://", "https://")):

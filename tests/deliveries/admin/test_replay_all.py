@@ -124,6 +124,16 @@ def test_it_says_when_what_is_selected_cannot_be_written_as_filters(
     assert not Operation.objects.exists()
 
 
+@pytest.mark.parametrize("query", ["q=http%3A%2F%2F%00", "q=invoice.paid%00"])
+def test_a_search_that_django_does_not_do_selects_nothing(
+    operator, make_subscription, make_settled, two_at_most, query
+):
+    rows = [make_settled(make_subscription()) for _ in range(3)]
+    refusal = f"More than 2 requests are selected. {replay_admin.NO_FILTERS}"
+    assert refusal in messages_of(replay_all(operator, query, rows[0], confirmed="yes"))
+    assert not Operation.objects.exists()
+
+
 def test_it_starts_no_operation_over_what_would_not_be_sent(
     operator, make_subscription, make_settled, make_request, two_at_most
 ):
