@@ -69,7 +69,7 @@ AROUND = {
 PACKAGES = ("config", "subscriptions", "deliveries")
 
 # Of refusals that Django REST framework raises.
-CODES_OF_THE_FRAMEWORK = {"parse_error", "not_authenticated", "authentication_failed", "unsupported_media_type"}
+CODES_OF_THE_FRAMEWORK = {"parse_error", "not_authenticated", "authentication_failed"}
 
 
 @pytest.fixture
