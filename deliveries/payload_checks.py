@@ -37,5 +37,9 @@ def findings_of(event_type: str, payload: bytes, *, pointer: str = "") -> list[F
 def _checked_type(event_type: str) -> CheckedType | None:
     types = schema_cache.fresh()
     if types is None:
-        types = sql.again_if_disconnected(catalog.read_checked)
+        try:
+            types = sql.again_if_disconnected(catalog.read_checked)
+        finally:
+            # Here, because a database that is away may fail before anything is read.
+            schema_cache.end_reading()
     return types.get(event_type)

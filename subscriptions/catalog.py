@@ -129,11 +129,8 @@ def read_checked() -> Mapping[str, CheckedType]:
     A schema that has not changed since is neither fetched nor compiled again.
     """
     generation = schema_cache.generation()
-    try:
-        types = _read_types(schema_cache.known())
-        schema_cache.put(types, generation=generation)
-    finally:
-        schema_cache.end_reading()
+    types = _read_types(schema_cache.known())
+    schema_cache.put(types, generation=generation)
     return types
 
 
@@ -145,6 +142,8 @@ def _read_types(known: Mapping[str, CheckedType]) -> Mapping[str, CheckedType]:
     compiled = {name: _compiled(name, schema) for name, schema in found}
     types = {}
     for name, _, _, validation in rows:
+        if name not in compiled and name not in known:
+            continue  # deleted between the two queries
         schema = compiled[name] if name in compiled else known[name].schema
         is_enforced = validation == EventType.Validation.ENFORCE
         types[name] = CheckedType(schema=schema, is_enforced=is_enforced, version=versions[name])

@@ -22,6 +22,9 @@ DIALECT = "https://json-schema.org/draft/2020-12/schema"
 MAX_FINDINGS = 20
 MAX_DETAIL_LENGTH = 200
 
+# Of the payload's own names, which may be as long as the payload: of 20 findings, and of 250 events in a list.
+MAX_POINTER_LENGTH = 500
+
 # Bytes of a payload of which all findings are sought: a larger one may have so many that they fill the memory.
 MAX_SEARCHED_BYTES = 16_384
 
@@ -178,7 +181,11 @@ def _has_fractions(value: Any) -> bool:
 
 
 def _finding(error: jsonschema_rs.ValidationError) -> Finding:
-    return {"pointer": _pointer(error), "code": error.kind.name, "detail": _shortened(error.message)}
+    return {
+        "pointer": _pointer(error)[:MAX_POINTER_LENGTH],
+        "code": error.kind.name,
+        "detail": _shortened(error.message),
+    }
 
 
 def _pointer(error: jsonschema_rs.ValidationError) -> str:

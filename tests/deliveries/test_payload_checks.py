@@ -1,11 +1,13 @@
 """Payloads against the schema of their event type, on /ingest, /events and /events/batch."""
 
 import json
+import time
 
 import pytest
-from django.db import connection
+from django.db import OperationalError, connection
 from django.test.utils import CaptureQueriesContext
 
+from deliveries import payload_checks
 from deliveries.models import Event, IdempotencyKey, WebhookRequest
 from subscriptions import schema_cache
 from subscriptions.catalog import EventType
@@ -223,3 +225,25 @@ def test_a_stored_schema_that_cannot_be_used_hinders_nobody(publish, describe, c
     [record] = [each for each in caplog.records if each.name == "subscriptions.catalog"]
     assert (record.message, record.event_type) == ("the schema of an event type cannot be used", "invoice.paid")
     json.dumps(record.error)
+
+
+@pytest.mark.django_db(transaction=True)
+def test_schemas_are_read_again_after_the_database_was_away(describe, monkeypatch):
+    payload_checks.findings_of("invoice.paid", BAD.encode())
+    monkeypatch.setattr(schema_cache, "SECONDS", 0)
+    connection.close()
+    with monkeypatch.context() as away:
+        away.setitem(connection.settings_dict, "HOST", "/nowhere")
+        with pytest.raises(OperationalError):
+            payload_checks.findings_of("invoice.paid", BAD.encode())
+    describe("warn")
+    schema_cache._read_at = time.monotonic()  # as in another process, which was not told of it
+    assert payload_checks.findings_of("invoice.paid", BAD.encode()) == [FINDING]
+
+
+def test_a_finding_is_short_however_long_the_names_of_a_payload_are(post_ingest, make_subscription, describe):
+    describe("warn", schema={"additionalProperties": {"type": "integer"}})
+    name = "~" * 15_000
+    assert post_ingest(ingest_body(make_subscription().id, body=f'{{"{name}": "5"}}')).status == 202
+    [finding] = WebhookRequest.objects.get().findings
+    assert finding == FINDING | {"pointer": ("/" + "~0" * 15_000)[:500]}
