@@ -1,6 +1,7 @@
 """Content filters: what they match, what they refuse to be, and what they say."""
 
 import json
+import time
 
 import pytest
 from hypothesis import example, given, settings
@@ -287,6 +288,47 @@ def test_a_filter_that_would_look_at_too_much_is_not_met(conditions, item):
 def test_a_large_event_that_a_few_steps_settle_is_no_matter():
     body = f'{{"many": [{",".join(["1"] * 100_000)}], "paid": true}}'.encode()
     assert filters.explain({"body": {"paid": True, "many": 1}}, event(body)) is None
+
+
+LONG = 10**4_200 + 1
+
+
+@pytest.mark.parametrize(
+    ("conditions", "items"),
+    [
+        (LONG, ["0.5"] * 49_000),
+        ([{"$gt": LONG}], ["9e4199"] * 16_000),
+        ({"$or": [number + 0.5 for number in range(99)]}, [str(LONG + number) for number in range(240)]),
+    ],
+    ids=["equal", "ordered", "in_the_event"],
+)
+def test_long_integers_take_no_longer_to_compare_and_to_tell(conditions, items):
+    body = f"[{','.join(items)}]".encode()
+    started_at = time.process_time()
+    unmet = filters.explain({"body": conditions}, event(body))
+    assert time.process_time() - started_at < 2
+    assert "too large" not in unmet.detail
+
+
+@pytest.mark.parametrize(
+    ("conditions", "payload", "is_met"),
+    [
+        (LONG, b"1" + b"0" * 4_199 + b"1.0", True),
+        (LONG, b"1" + b"0" * 4_199 + b"1", True),
+        (LONG, b"1e4200", False),
+        ({"$gt": LONG}, b"1" + b"0" * 4_199 + b"1.01", True),
+        ({"$gt": -LONG}, b"-1e4200", True),
+        ({"$gt": 1e308}, str(LONG).encode(), True),
+    ],
+    ids=["as_fraction", "same", "rounded", "just_more", "negative", "in_the_event"],
+)
+def test_long_integers_are_compared_exactly(conditions, payload, is_met):
+    assert (filters.explain({"body": {"n": conditions}}, event(b'{"n": ' + payload + b"}")) is None) is is_met
+
+
+def test_a_long_integer_is_told_by_its_first_digits():
+    unmet = filters.explain({"body": LONG}, event(b"-" + str(LONG).encode()))
+    assert unmet.detail == f"/body should be 1{'0' * 78}…, and is -1{'0' * 77}…."
 
 
 NAMES = st.sampled_from(["a", "b", "/", "$eq", "event_type", "body", "tenant"]) | st.text(max_size=3)
