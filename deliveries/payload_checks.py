@@ -8,6 +8,9 @@ from subscriptions.problems import MAX_ERRORS, Problem
 from subscriptions.schema_cache import CheckedType
 from subscriptions.schemas import UNREADABLE, Finding
 
+# How long the checks of one call may take: of a thousand events, each of which may take a tenth of a second.
+CHECK_SECONDS = 5.0
+
 
 class PayloadRefused(Problem):
     """Payloads do not fit the schemas of their event types, which are enforced."""
@@ -15,6 +18,12 @@ class PayloadRefused(Problem):
     def __init__(self, errors: Sequence[Finding]) -> None:
         detail = "The payload does not fit the schema of its event type; see errors."
         super().__init__(status=422, code="payload_refused", detail=detail, errors=list(errors[:MAX_ERRORS]))
+
+
+def too_slow() -> Problem:
+    """The payloads of one call take longer than CHECK_SECONDS to check."""
+    detail = "The schemas of the event types take too long for this. Publish fewer or smaller events at once."
+    return Problem(status=422, code="too_slow", detail=detail)
 
 
 def findings_of(event_type: str, payload: bytes, *, pointer: str = "") -> list[Finding] | None:

@@ -112,6 +112,16 @@ def test_so_many_errors_of_a_batch_are_told(publish, describe):
     assert len(answer.json()["errors"]) == 100
 
 
+def test_a_batch_whose_checks_take_too_long_is_given_up_and_nothing_is_stored(publish, describe, monkeypatch):
+    describe("warn")
+    monkeypatch.setattr(payload_checks, "CHECK_SECONDS", -1)
+    assert publish(event(BAD)).status_code == 202
+    answer = publish(f'{{"events": [{event(BAD)}, {event(BAD)}]}}', "/batch")
+    detail = "The schemas of the event types take too long for this. Publish fewer or smaller events at once."
+    assert (answer.status_code, answer.json()) == (422, problem(422, "too_slow", detail))
+    assert Event.objects.count() == 1
+
+
 def test_a_repeated_call_gets_the_first_answer_though_its_payload_would_be_refused_by_now(
     post_ingest, publish, make_subscription, describe
 ):
