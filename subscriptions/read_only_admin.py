@@ -94,6 +94,10 @@ class HistoryFromLog(admin.ModelAdmin):
         filters = {name + kind for name in names for kind in ("", "__exact", "__id__exact", "__isnull")}
         return lookup in filters | self.linked_lookups and "\0" not in value
 
+    def to_field_allowed(self, request: HttpRequest, to_field: str) -> bool:
+        """Allow the key alone as what rows are asked for by: Django would fail at names of relations."""
+        return to_field == self.opts.pk.name
+
     def get_search_results(
         self, request: HttpRequest, queryset: QuerySet, search_term: str
     ) -> tuple[QuerySet, bool]:

@@ -133,6 +133,17 @@ def test_no_filter_of_a_list_fails(operator, rows, page):
             assert operator.get(f"{path}?{urlencode({name: text})}").status_code < 500, (name, text)
 
 
+@pytest.mark.parametrize("page", admin.site._registry.values(), ids=lambda page: page.opts.model_name)
+def test_rows_are_asked_for_by_their_key_alone(operator, rows, page):
+    path = f"/admin/{page.opts.app_label}/{page.opts.model_name}/"
+    for field in page.opts.get_fields(include_hidden=True):
+        if field is not page.opts.pk:
+            for url in (path, f"{path}{rows[0]}/change/"):
+                query = urlencode({"_to_field": field.name})
+                assert operator.get(f"{url}?{query}").status_code == 400, (url, query)
+    assert operator.get(f"{path}?{urlencode({'_to_field': page.opts.pk.name})}").status_code == 200
+
+
 def test_an_empty_name_of_a_field_is_none(operator, rows):
     for model in admin.site._registry:
         for row_id in rows:
