@@ -67,7 +67,8 @@ class AuditEntryAdmin(ReadOnlyAdmin):
     def matching(self, term: str) -> Q:
         exactly = Q(actor=term) | Q(action=term) | Q(object_id=term) | Q(request_id=term)
         try:
-            return exactly | Q(address=str(ip_address(term)))
+            # Without its zone, as addresses are recorded; PostgreSQL takes none with one.
+            return exactly | Q(address=str(ip_address(term.partition("%")[0])))
         except ValueError:
             return exactly
 

@@ -191,6 +191,13 @@ def test_it_lists_filters_and_searches(operator):
     assert found(q="nothing") == []
 
 
+def test_a_search_for_an_address_leaves_out_its_zone(operator):
+    audit.record(Actor(kind="user", name="ada", address="fe80::1"), "pause")
+    for zone in ("", "%eth0", f"%25{'a' * 40}"):
+        answer = operator.get(LIST, {"q": f"fe80::1{zone}"})
+        assert [entry.address for entry in answer.context["cl"].result_list] == ["fe80::1"]
+
+
 def test_it_lists_in_as_many_queries_and_without_counting_the_table(operator):
     for number in range(5):
         audit.record(ACTOR, "pause", object_id=number)
