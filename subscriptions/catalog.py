@@ -115,9 +115,11 @@ def check_example(schema: Any, example: Any) -> None:
     if schema is None or example is None:
         return
     try:
+        validate_storable(schema)  # before it is compiled, as validate_schema does
+        validate_storable(example)
         compiled = schemas.compile_schema(schema)
-    except schemas.InvalidSchema:
-        return  # said of the schema itself
+    except (ValidationError, schemas.InvalidSchema):
+        return  # said of the schema or of the example itself
     for finding in compiled.findings(example, size=len(json.dumps(example))):
         where = f"{finding['pointer']}: " if finding["pointer"] else ""
         raise ValidationError({"example": ValidationError(f"{where}{finding['detail']}", code="does_not_fit")})

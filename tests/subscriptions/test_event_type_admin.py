@@ -84,6 +84,12 @@ def test_it_says_what_is_wrong(fields, error):
     assert not EventType.objects.exists()
 
 
+def test_an_example_is_not_compared_with_a_schema_that_is_too_long_to_be_stored():
+    too_long = '{"type": "object", "description": "%s"}' % ("x" * 70_000)
+    answer = operator_client().post(reverse(ADD), form(schema=too_long, example="1"))
+    assert set(answer.context["adminform"].form.errors) == {"schema"}
+
+
 def test_it_lists_and_finds_them():
     EventType.objects.create(name="invoice.paid", schema={})
     EventType.objects.create(name="order.made")
