@@ -64,8 +64,10 @@ class ReplayAdmin(PayloadAdmin):
             return self.back_to(ids)
         if "confirmed" not in request.POST:
             return self._ask_before_replay(request, ids, len(settled), left_out)
-        chosen = WebhookRequest.objects.filter(id__in=[row.id for row in settled])
-        replayed = perform(request, "replay", chosen, operation=lambda _: operations.replay(Selection(ids=ids)))
+        # What has settled since is not replayed: perform() would not record it.
+        chosen = [row.id for row in settled]
+        rows = WebhookRequest.objects.filter(id__in=chosen)
+        replayed = perform(request, "replay", rows, operation=lambda _: operations.replay(Selection(ids=chosen)))
         self.message_user(request, f"{in_words(replayed)} delivered again.", messages.SUCCESS)
         return self.back_to(ids)
 

@@ -4,6 +4,8 @@ import re
 from uuid import UUID
 
 import pytest
+from django.db import connection
+from django.utils import timezone
 
 from deliveries.models import WebhookRequest
 from subscriptions.audit import AuditEntry
@@ -75,6 +77,25 @@ def test_it_refuses_to_replay_a_pending_request(operator, make_subscription, mak
     request.refresh_from_db()
     assert request.trigger == "initial"
     assert AuditEntry.objects.filter(action="replay").count() == 0
+
+
+def test_it_replays_nothing_that_it_does_not_record(operator, make_subscription, make_settled, make_request):
+    subscription = make_subscription()
+    settled, pending = make_settled(subscription), make_request(subscription)
+
+    def settle_as_rows_are_locked(execute, sql, *args):
+        if "FOR NO KEY UPDATE" in sql:
+            late = WebhookRequest.objects.filter(id=pending.id)
+            late.update(status="failed", settled_at=timezone.now(), next_attempt_at=None)
+        return execute(sql, *args)
+
+    with connection.execute_wrapper(settle_as_rows_are_locked):
+        response = replay(operator, settled, pending, confirmed="yes")
+    assert messages_of(response) == ["1 request will be delivered again."]
+    assert [row.id for row in WebhookRequest.objects.filter(trigger="replay")] == [settled.id]
+    assert [entry.object_id for entry in AuditEntry.objects.filter(action="replay")] == [str(settled.id)]
+    pending.refresh_from_db()
+    assert pending.status == "failed"
 
 
 def test_it_replays_nothing_when_the_selected_requests_are_gone(operator, make_subscription, make_settled):
