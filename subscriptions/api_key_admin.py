@@ -10,6 +10,7 @@ from django.utils.html import format_html
 
 from subscriptions.api_keys import ApiKey, ApiKeyQuerySet
 from subscriptions.audited_admin import AuditedAdmin, confirmation_page, perform
+from subscriptions.form_fields import ExactCharField
 from subscriptions.visible import visible
 
 MAX_DAYS = 36_500
@@ -31,6 +32,7 @@ class NewApiKeyForm(forms.ModelForm):
     class Meta:
         model = ApiKey
         fields = ("name", "scopes", "tenant")
+        field_classes = {"tenant": ExactCharField}
         help_texts = {"tenant": "The one customer whose data the key sees. Empty: it sees every customer's."}
 
 

@@ -35,6 +35,13 @@ class StrictJSONField(forms.JSONField):
         return super().bound_data(data, initial)
 
 
+class ExactCharField(forms.CharField):
+    """Take spaces as they are typed: of a tenant, whose name the API takes as it is sent."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**kwargs | {"strip": False})
+
+
 class FreshForm(forms.ModelForm):
     """Refuse to change a row that was changed since its page was opened, as the API does with If-Match.
 

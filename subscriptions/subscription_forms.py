@@ -9,7 +9,7 @@ from rest_framework import serializers
 from subscriptions import secrets
 from subscriptions.event_types import MAX_LENGTH
 from subscriptions.fields import AuthField, CertificatesField, FilterField, HeadersField
-from subscriptions.form_fields import FreshForm, StrictJSONField
+from subscriptions.form_fields import ExactCharField, FreshForm, StrictJSONField
 from subscriptions.models import LONGEST_RETRY_DELAY_SECONDS, MAX_EVENT_TYPES, MAX_RETRIES, Subscription
 from subscriptions.validation import validate_event_type_pattern, validate_secret
 
@@ -55,6 +55,7 @@ class SubscriptionForm(FreshForm):
     class Meta:
         model = Subscription
         fields = "__all__"  # the admin lists the fields
+        field_classes = {"tenant": ExactCharField}
         labels = {"target_url": "Target URL", "ca_certificates": "CA certificates"}
         widgets = {"target_url": forms.TextInput(attrs=WIDE)}
 

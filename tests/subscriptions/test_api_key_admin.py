@@ -61,6 +61,12 @@ def test_it_makes_a_key_for_every_tenant_that_never_expires_if_nothing_is_said(o
     assert (key.tenant, key.expires_at) == (None, None)
 
 
+@pytest.mark.parametrize("tenant", [" ", " acme "])
+def test_it_makes_a_key_for_the_tenant_as_it_is_typed(operator, tenant):
+    operator.post(f"{KEYS}add/", {"name": "billing", "scopes": ["read"], "tenant": tenant})
+    assert ApiKey.objects.get().tenant == tenant
+
+
 def test_it_leaves_in_the_audit_log_who_made_a_key_and_nothing_that_would_let_one_in(operator):
     response = operator.post(f"{KEYS}add/", {"name": "billing", "scopes": ["read"]}, follow=True)
     entry = AuditEntry.objects.get(action="add")

@@ -49,6 +49,11 @@ def test_it_takes_a_secret_as_it_is_written(operator):
     assert "<code> &lt;my&gt; secret </code>" in messages_of(response)[0]
 
 
+def test_it_takes_a_tenant_as_it_is_written(operator):
+    operator.post(ADD, FIELDS | {"tenant": " acme "})
+    assert Subscription.objects.get().tenant == " acme "
+
+
 @pytest.mark.parametrize(
     ("field", "value", "complaint"),
     [
