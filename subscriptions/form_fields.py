@@ -53,6 +53,9 @@ class FreshForm(forms.ModelForm):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._is_new = self.instance._state.adding  # noqa: SLF001 - Django documents it
+        for field in self.fields.values():
+            # What was changed is what is not as it is stored, whatever the form says that it was.
+            field.show_hidden_initial = False
         if not self._is_new:
             self.initial["seen"] = self.state_of(self.instance)
 

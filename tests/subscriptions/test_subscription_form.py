@@ -81,6 +81,17 @@ def test_it_refuses_what_the_model_refuses(operator, field, value, complaint):
     assert Subscription.objects.count() == 0
 
 
+def test_it_saves_every_change_that_it_records(operator, make_subscription):
+    subscription = make_subscription(timeout_seconds=7)
+    claimed = {"initial-timeout_seconds": "5"}  # what the form says was there before
+    fields = FIELDS | seen(subscription) | {"timeout_seconds": "5"} | claimed
+    assert operator.post(page_of(subscription), fields).status_code == 302
+    subscription.refresh_from_db()
+    entry = AuditEntry.objects.get(action="change")
+    assert (subscription.timeout_seconds, entry.after["timeout_seconds"]) == (5, 5)
+    assert 'name="initial-' not in operator.get(page_of(subscription)).content.decode()
+
+
 def test_it_changes_a_subscription_but_not_its_status_or_secret(operator, make_subscription):
     subscription = make_subscription("https://old.example.com/", status="paused")
     stored = bytes(subscription.secret)
