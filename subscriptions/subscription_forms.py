@@ -11,7 +11,7 @@ from subscriptions.event_types import MAX_LENGTH
 from subscriptions.fields import AuthField, CertificatesField, FilterField, HeadersField
 from subscriptions.form_fields import ExactCharField, FreshForm, StrictJSONField
 from subscriptions.models import LONGEST_RETRY_DELAY_SECONDS, MAX_EVENT_TYPES, MAX_RETRIES, Subscription
-from subscriptions.validation import validate_event_type_pattern, validate_secret
+from subscriptions.validation import validate_event_type_pattern, validate_metadata, validate_secret
 
 WIDE = {"class": "vLargeTextField"}
 SECRET_TEXT = forms.Textarea(attrs=WIDE | {"rows": 3, "autocomplete": "off"})
@@ -58,6 +58,11 @@ class SubscriptionForm(FreshForm):
         field_classes = {"tenant": ExactCharField}
         labels = {"target_url": "Target URL", "ca_certificates": "CA certificates"}
         widgets = {"target_url": forms.TextInput(attrs=WIDE)}
+
+    def clean_metadata(self) -> Any:
+        metadata = {} if self.cleaned_data["metadata"] is None else self.cleaned_data["metadata"]
+        validate_metadata(metadata)  # the model takes [] and "" for a field left empty, and does not look
+        return metadata
 
     def clean_filter(self) -> Any:
         return _checked(FilterField(allow_null=True), self.cleaned_data["filter"])

@@ -67,6 +67,7 @@ def test_it_takes_a_tenant_as_it_is_written(operator):
         ("timeout_seconds", "61", "less than or equal to 60"),
         ("secret", "whsec_not base64", "whsec_"),
         ("metadata", "[1]", "The metadata is a JSON object."),
+        ("metadata", "[]", "The metadata is a JSON object."),
         ("filter", '{"colour": "red"}', "colour: A filter begins with"),
         ("headers", '{"Host": "x"}', "Host: The header Host is set by the service."),
         ("secret_headers", "nonsense", "Enter a valid JSON."),
@@ -90,6 +91,15 @@ def test_it_saves_every_change_that_it_records(operator, make_subscription):
     entry = AuditEntry.objects.get(action="change")
     assert (subscription.timeout_seconds, entry.after["timeout_seconds"]) == (5, 5)
     assert 'name="initial-' not in operator.get(page_of(subscription)).content.decode()
+
+
+@pytest.mark.parametrize("text", ["", "null"])
+def test_metadata_that_is_left_empty_is_none(operator, make_subscription, text):
+    subscription = make_subscription(metadata={"team": "billing"})
+    fields = FIELDS | seen(subscription) | {"metadata": text}
+    assert operator.post(page_of(subscription), fields).status_code == 302
+    subscription.refresh_from_db()
+    assert subscription.metadata == {}
 
 
 def test_it_changes_a_subscription_but_not_its_status_or_secret(operator, make_subscription):
