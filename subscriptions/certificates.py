@@ -1,10 +1,15 @@
 """Certificates in PEM: whether they can be used, said before a call depends on them."""
 
+import binascii
+import re
+
 from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.asn1 import encode_der
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey, RSAPrivateNumbers
 from cryptography.hazmat.primitives.asymmetric.types import PublicKeyTypes
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_private_key
+from cryptography.x509.oid import PublicKeyAlgorithmOID
 
 MAX_LENGTH = 65_536
 
@@ -14,6 +19,29 @@ MAX_KEY_LENGTH = 8_192
 MAX_RSA_BITS = 4_096
 # The longest public exponent of FIPS 186-5: OpenSSL computes with it twice at each signature.
 MAX_EXPONENT_BITS = 256
+
+# The kinds of keys that are taken. With a DSA or DH key OpenSSL computes as soon as it is loaded, and signs for
+# seconds if somebody has chosen its numbers so; neither has a place in the TLS of today.
+_KINDS = (
+    PublicKeyAlgorithmOID.RSAES_PKCS1_v1_5,
+    PublicKeyAlgorithmOID.RSASSA_PSS,
+    PublicKeyAlgorithmOID.EC_PUBLIC_KEY,
+    PublicKeyAlgorithmOID.ED25519,
+    PublicKeyAlgorithmOID.ED448,
+)
+_NAMES_OF_KINDS = tuple(encode_der(kind) for kind in _KINDS)
+
+# OpenSSL reads this in one way only: a blank line would have it take what is above for a header.
+_KEY = re.compile(
+    r"^-----BEGIN ((?:RSA |EC |DSA )?PRIVATE KEY)-----[ \t]*\r?\n"
+    r"((?:[A-Za-z0-9+/=]+[ \t]*\r?\n)+)-----END \1-----",
+    re.MULTILINE,
+)
+# The beginning of a PrivateKeyInfo (RFC 5208), up to the name of its algorithm.
+_LENGTH = rb"(?:[\x00-\x7f]|\x81.|\x82..)"
+_BEFORE_KIND = re.compile(rb"\x30" + _LENGTH + rb"\x02\x01.\x30" + _LENGTH, re.DOTALL)
+_NO_KEY = "The private key is not a PEM key without a password."
+_OTHER_KIND = "The private key is of a kind that is not taken. Use an RSA, EC or Ed25519 key."
 
 
 class RefusedCertificate(ValueError):
@@ -39,15 +67,39 @@ def _bytes_of(key: PublicKeyTypes) -> bytes:
 def _load_key(pem: str) -> PublicKeyTypes:
     if len(pem) > MAX_KEY_LENGTH:
         raise RefusedCertificate(f"The private key has at most {MAX_KEY_LENGTH} characters.")
+    _check_kind(pem)
     try:
         # Whether the factors of an RSA key are primes is the matter of the one whose key it is: to test them
         # takes seconds, and minutes if somebody wants it to, in which no other thread runs.
         key = load_pem_private_key(pem.encode(), password=None, unsafe_skip_rsa_key_validation=True)
     except (ValueError, TypeError, UnsupportedAlgorithm):
-        raise RefusedCertificate("The private key is not a PEM key without a password.") from None
+        raise RefusedCertificate(_NO_KEY) from None
     if isinstance(key, RSAPrivateKey):
         _check_rsa(key.private_numbers())
     return key.public_key()
+
+
+def _check_kind(pem: str) -> None:
+    """Raise RefusedCertificate unless the key is the only one in its text, and of a kind that we take."""
+    if pem.count("PRIVATE KEY-----") > 2:  # where it begins and where it ends
+        raise RefusedCertificate("There is more than one private key: give that of the certificate alone.")
+    found = _KEY.search(pem)
+    if found is None:
+        raise RefusedCertificate(_NO_KEY)
+    if found[1] == "DSA PRIVATE KEY" or (found[1] == "PRIVATE KEY" and not _is_of_our_kinds(found[2])):
+        raise RefusedCertificate(_OTHER_KIND)
+
+
+def _is_of_our_kinds(text: str) -> bool:
+    """Return whether a PrivateKeyInfo in Base64 names one of our algorithms, without loading the key."""
+    try:
+        content = binascii.a2b_base64("".join(text.split()), strict_mode=True)
+    except binascii.Error:
+        raise RefusedCertificate(_NO_KEY) from None
+    begin = _BEFORE_KIND.match(content)
+    if begin is None:
+        raise RefusedCertificate(_NO_KEY)
+    return content.startswith(_NAMES_OF_KINDS, begin.end())
 
 
 def _check_rsa(numbers: RSAPrivateNumbers) -> None:
@@ -64,6 +116,10 @@ def _check_rsa(numbers: RSAPrivateNumbers) -> None:
 
 
 def _public_key(certificate: x509.Certificate) -> PublicKeyTypes:
+    if certificate.public_key_algorithm_oid not in _KINDS:
+        raise RefusedCertificate(
+            "The certificate has a key of a kind that is not taken. Use an RSA, EC or Ed25519 key."
+        )
     try:
         return certificate.public_key()
     except (ValueError, TypeError, UnsupportedAlgorithm):

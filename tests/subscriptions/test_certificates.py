@@ -5,7 +5,7 @@ import ssl
 import time
 
 import pytest
-from cryptography.hazmat.primitives.asymmetric import rsa
+from cryptography.hazmat.primitives.asymmetric import dsa, ec, ed448, ed25519, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from subscriptions.certificates import RefusedCertificate, check_certificates, check_pair
@@ -60,7 +60,14 @@ def test_it_refuses_more_than_anybody_needs(authority):
 
 
 @pytest.mark.parametrize(
-    "key", ["", "nonsense", "é", "-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----"]
+    "key",
+    [
+        "",
+        "nonsense",
+        "é",
+        "-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----",
+        "-----BEGIN PRIVATE KEY-----\nA\n-----END PRIVATE KEY-----",
+    ],
 )
 def test_it_refuses_what_is_no_private_key(authority, key):
     pair = certificates.make_pair(authority)
@@ -139,3 +146,79 @@ def test_it_reads_an_rsa_key_as_people_have_them(authority):
     pem = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()).decode()
     with pytest.raises(RefusedCertificate, match=r"^The private key is not that of the certificate\.$"):
         check_pair(certificates.make_pair(authority).certificate, pem)
+
+
+OTHER_KIND = r"^The private key is of a kind that is not taken\. Use an RSA, EC or Ed25519 key\.$"
+
+
+def pkcs8_pem(kind: str, parameters: bytes, key: bytes) -> str:
+    """Write a key (RFC 5208) of the algorithm with that name, in hexadecimal, whatever is in it."""
+    algorithm = der(0x30, der(6, bytes.fromhex(kind)) + parameters)
+    text = base64.b64encode(der(0x30, bytes.fromhex("020100") + algorithm + der(4, key))).decode()
+    return f"-----BEGIN PRIVATE KEY-----\n{text}\n-----END PRIVATE KEY-----\n"
+
+
+def integer(number: int) -> bytes:
+    return der(2, number.to_bytes(number.bit_length() // 8 + 1, "big"))
+
+
+DSA = "2a8648ce380401"
+DH = "2a864886f70d010301"
+DHX = "2a8648ce3e0201"
+
+
+@pytest.mark.parametrize("kind", [DSA, DH, DHX])
+def test_it_computes_nothing_with_a_key_of_another_kind(authority, kind):
+    # To load the first, whose public half is g^x mod p, took 0.7 s in which no other thread ran.
+    p, g, x = prime(19937), 3, prime(11213)
+    numbers = (p, prime(521), g) if kind == DSA else (p, g)
+    pem = pkcs8_pem(kind, der(0x30, b"".join(integer(number) for number in numbers)), integer(x))
+    labelled = pem.replace("PRIVATE KEY", "RSA PRIVATE KEY")
+    certificate = certificates.make_pair(authority).certificate
+    began_at = time.thread_time()
+    with pytest.raises(RefusedCertificate, match=OTHER_KIND):
+        check_pair(certificate, pem)
+    with pytest.raises(RefusedCertificate, match=r"^The private key is not a PEM key without a password\.$"):
+        check_pair(certificate, labelled)
+    assert time.thread_time() - began_at < 0.2
+
+
+@pytest.mark.parametrize("form", [PrivateFormat.PKCS8, PrivateFormat.TraditionalOpenSSL])
+def test_it_refuses_a_dsa_key_and_its_certificate(authority, form):
+    key = dsa.generate_private_key(1024)
+    pem = key.private_bytes(Encoding.PEM, form, NoEncryption()).decode()
+    pair = certificates.make_pair(authority, key=key)
+    with pytest.raises(RefusedCertificate, match=OTHER_KIND):
+        check_pair(pair.certificate, pem)
+    with pytest.raises(
+        RefusedCertificate, match=r"^The certificate has a key of a kind that is not taken\. Use an "
+    ):
+        check_pair(pair.certificate, certificates.make_pair(authority).private_key)
+
+
+@pytest.mark.parametrize(
+    ("key", "form"),
+    [
+        (rsa.generate_private_key(65537, 1024), PrivateFormat.PKCS8),
+        (rsa.generate_private_key(65537, 1024), PrivateFormat.TraditionalOpenSSL),
+        (ec.generate_private_key(ec.SECP384R1()), PrivateFormat.PKCS8),
+        (ec.generate_private_key(ec.SECP384R1()), PrivateFormat.TraditionalOpenSSL),
+        (ed25519.Ed25519PrivateKey.generate(), PrivateFormat.PKCS8),
+        (ed448.Ed448PrivateKey.generate(), PrivateFormat.PKCS8),
+    ],
+)
+def test_it_takes_a_key_of_each_kind_that_is_usual(authority, key, form):
+    pem = key.private_bytes(Encoding.PEM, form, NoEncryption()).decode()
+    certificate = certificates.make_pair(authority, key=key).certificate
+    check_pair(certificate, pem)
+    check_pair(certificate, "Bag Attributes: none\r\n\r\n" + pem.replace("\n", "\r\n").rstrip())
+
+
+def test_it_refuses_a_second_private_key_and_one_in_two_parts(authority):
+    # OpenSSL, at the call, may choose another one than was checked here, or another part.
+    pair, other = certificates.make_pair(authority), certificates.make_pair(authority)
+    with pytest.raises(RefusedCertificate, match=r"^There is more than one private key: give that of the "):
+        check_pair(pair.certificate, pair.private_key + other.private_key)
+    lines = pair.private_key.splitlines()
+    with pytest.raises(RefusedCertificate, match=r"^The private key is not a PEM key without a password\.$"):
+        check_pair(pair.certificate, "\n".join([lines[0], lines[1], "", *lines[2:]]))
