@@ -85,6 +85,22 @@ class HistoryFromLog(admin.ModelAdmin):
     # What links to the list ask for, besides its filters.
     linked_lookups: ClassVar[frozenset[str]] = frozenset()
 
+    def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
+        """Show the list, or give up on one that keeps the database busy for too long.
+
+        A POST reads the list as well, before its action, or in place of one that it does not name.
+        """
+        try:
+            with transaction.atomic(), connection.cursor() as cursor:
+                cursor.execute("SELECT set_config('statement_timeout', %s, true)", [str(LIST_TIMEOUT_MS)])
+                return super().changelist_view(request, extra_context)
+        except OperationalError as error:
+            if not isinstance(error.__cause__, psycopg.errors.QueryCanceled) or not request.GET:
+                raise
+        too_slow = "That search took too long and was given up. Narrow it, to the past hour for instance."
+        self.message_user(request, too_slow, messages.ERROR)
+        return HttpResponseRedirect(request.path)
+
     def lookup_allowed(self, lookup: str, value: Any, request: HttpRequest) -> bool:
         """Allow what the list's filters and the links to it ask for.
 
@@ -117,6 +133,8 @@ class HistoryFromLog(admin.ModelAdmin):
                 self.opts.pk.to_python(text)
         except ValidationError:
             raise BadRequest("What is selected is no id.") from None
+        with connection.cursor() as cursor:
+            cursor.execute("SET LOCAL statement_timeout TO DEFAULT")  # the limit was that of the list
         return super().response_action(request, queryset, *args, **kwargs)
 
     def history_view(
@@ -153,22 +171,10 @@ class ReadOnlyAdmin(HistoryFromLog):
         return False
 
     def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
-        """Show the list, or give up on one that keeps the database busy for too long."""
         asked = request.GET.copy()
         asked.pop("o", None)  # Django would sort by any column, whatever `sortable_by` says
         request.GET = QueryDict(asked.urlencode())
-        if request.method == "POST":
-            return super().changelist_view(request, extra_context)
-        try:
-            with transaction.atomic(), connection.cursor() as cursor:
-                cursor.execute("SELECT set_config('statement_timeout', %s, true)", [str(LIST_TIMEOUT_MS)])
-                return super().changelist_view(request, extra_context)
-        except OperationalError as error:
-            if not isinstance(error.__cause__, psycopg.errors.QueryCanceled) or not request.GET:
-                raise
-        too_slow = "That search took too long and was given up. Narrow it, to the past hour for instance."
-        self.message_user(request, too_slow, messages.ERROR)
-        return HttpResponseRedirect(request.path)
+        return super().changelist_view(request, extra_context)
 
     def get_search_results(
         self, request: HttpRequest, queryset: QuerySet, search_term: str

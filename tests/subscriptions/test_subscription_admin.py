@@ -55,7 +55,7 @@ def test_it_lists_any_number_of_subscriptions_in_as_many_queries(
 ):
     for _ in range(3):
         make_subscription()
-    with django_assert_num_queries(5):  # session, user, one-time code, count, page
+    with django_assert_num_queries(8):  # session, user, one-time code, time limit in a transaction, count, page
         operator.get(LIST)
 
 

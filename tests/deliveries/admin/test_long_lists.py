@@ -7,7 +7,7 @@ from django.test.utils import CaptureQueriesContext
 
 from deliveries.models import WebhookRequest
 from tests import history
-from tests.deliveries.admin.pages import ATTEMPTS, EVENTS, LISTS, REQUESTS
+from tests.deliveries.admin.pages import ATTEMPTS, EVENTS, LISTS, REQUESTS, replay
 from tests.staff import messages_of
 
 pytestmark = pytest.mark.django_db
@@ -55,12 +55,31 @@ def test_it_sorts_by_no_column_that_has_no_index(operator, url):
     assert sorted_by.order_by == plain.order_by
 
 
-def test_it_gives_up_on_a_search_that_takes_too_long(operator):
+@pytest.mark.parametrize(
+    "fields", [None, {}, {"action": "replay", "_selected_action": "x"}], ids=["GET", "POST", "an action"]
+)
+def test_it_gives_up_on_a_search_that_takes_too_long(operator, fields):
+    url = f"{REQUESTS}?error=dns"
     with psycopg.connect(**connection.get_connection_params() | {"cursor_factory": None}) as other:
         other.execute("LOCK TABLE webhook_requests IN ACCESS EXCLUSIVE MODE")
-        response = operator.get(REQUESTS, {"error": "dns"})
+        response = operator.get(url) if fields is None else operator.post(url, fields)
         other.rollback()
     assert (response.status_code, response.url) == (302, REQUESTS)
     assert messages_of(operator.get(REQUESTS)) == [
         "That search took too long and was given up. Narrow it, to the past hour for instance."
     ]
+
+
+def test_an_action_may_take_longer_than_a_list(operator, make_subscription, make_settled):
+    row = make_settled(make_subscription())
+    limits = []
+
+    def note(execute, sql, *arguments):
+        if "FOR NO KEY UPDATE" in sql:
+            with connection.connection.cursor() as cursor:
+                limits.append(cursor.execute("SHOW statement_timeout").fetchone()[0])
+        return execute(sql, *arguments)
+
+    with connection.execute_wrapper(note):
+        replay(operator, row, confirmed="yes")
+    assert limits == ["0"]
