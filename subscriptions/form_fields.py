@@ -4,12 +4,14 @@ from collections.abc import Mapping
 from typing import Any
 
 from django import forms
+from django.contrib.postgres.forms import SimpleArrayField
 from django.db import models
 from django.forms.fields import InvalidJSONInput
 from rest_framework.exceptions import ParseError
 
 from subscriptions.parsers import parse_json
 from subscriptions.problems import Problem
+from subscriptions.strict import MOST_ITEMS, TOO_MANY_ITEMS
 
 
 class StrictJSONField(forms.JSONField):
@@ -40,6 +42,15 @@ class ExactCharField(forms.CharField):
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(**kwargs | {"strip": False})
+
+
+class ShortArrayField(SimpleArrayField):
+    """Refuse very many items before each is looked at, as the API does."""
+
+    def to_python(self, value: Any) -> Any:
+        if isinstance(value, str) and value.count(self.delimiter) >= MOST_ITEMS:
+            raise forms.ValidationError(TOO_MANY_ITEMS, code="max_length")
+        return super().to_python(value)
 
 
 class FreshForm(forms.ModelForm):

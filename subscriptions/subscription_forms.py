@@ -3,14 +3,14 @@
 from typing import Any
 
 from django import forms
-from django.contrib.postgres.forms import SimpleArrayField
 from rest_framework import serializers
 
 from subscriptions import secrets
 from subscriptions.event_types import MAX_LENGTH
 from subscriptions.fields import AuthField, CertificatesField, FilterField, HeadersField
-from subscriptions.form_fields import ExactCharField, FreshForm, StrictJSONField
+from subscriptions.form_fields import ExactCharField, FreshForm, ShortArrayField, StrictJSONField
 from subscriptions.models import LONGEST_RETRY_DELAY_SECONDS, MAX_EVENT_TYPES, MAX_RETRIES, Subscription
+from subscriptions.strict import MOST_ITEMS, TOO_MANY_ITEMS
 from subscriptions.validation import validate_event_type_pattern, validate_metadata, validate_secret
 
 WIDE = {"class": "vLargeTextField"}
@@ -19,14 +19,14 @@ SECRET_TEXT = forms.Textarea(attrs=WIDE | {"rows": 3, "autocomplete": "off"})
 
 class SubscriptionForm(FreshForm):
     # Written out, because the fields that Django would make do not say what is wrong with an item.
-    event_types = SimpleArrayField(
+    event_types = ShortArrayField(
         forms.CharField(max_length=MAX_LENGTH, validators=[validate_event_type_pattern]),
         required=False,
         max_length=MAX_EVENT_TYPES,
         widget=forms.TextInput(attrs=WIDE),
         help_text="Separated by commas: names (invoice.paid), wildcards (invoice.*) or *. None means every event.",
     )
-    retry_schedule = SimpleArrayField(
+    retry_schedule = ShortArrayField(
         forms.IntegerField(min_value=1, max_value=LONGEST_RETRY_DELAY_SECONDS),
         required=False,
         max_length=MAX_RETRIES,
@@ -89,6 +89,8 @@ class SubscriptionForm(FreshForm):
 
 def _checked(field: serializers.Field, value: Any) -> Any:
     """Return what the API would make of `value`; raise forms.ValidationError in its words."""
+    if isinstance(field, serializers.DictField) and isinstance(value, dict) and len(value) > MOST_ITEMS:
+        raise forms.ValidationError(TOO_MANY_ITEMS)
     try:
         return field.run_validation(value)
     except serializers.ValidationError as error:

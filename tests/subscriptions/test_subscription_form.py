@@ -1,5 +1,6 @@
 """The form of a subscription: what it takes, what it never shows, and a change that was not seen."""
 
+import json
 import re
 from concurrent.futures import ThreadPoolExecutor
 
@@ -80,6 +81,20 @@ def test_it_refuses_what_the_model_refuses(operator, field, value, complaint):
     assert response.status_code == 200
     assert complaint in str(response.context["errors"])
     assert Subscription.objects.count() == 0
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("event_types", "," * 500),
+        ("retry_schedule", "x," * 500),
+        ("headers", json.dumps({str(number): [] for number in range(501)})),
+        ("secret_headers", json.dumps({str(number): [] for number in range(501)})),
+    ],
+)
+def test_it_does_not_look_at_each_of_very_many_items(operator, field, value):
+    response = operator.post(ADD, FIELDS | {field: value})
+    assert response.context["errors"] == [["There are more than 500 items."]]
 
 
 def test_it_saves_every_change_that_it_records(operator, make_subscription):
