@@ -109,7 +109,11 @@ class Console(AdminSite):
         form = CodeForm(device, request.POST)
         if not form.is_valid():
             return self._page(request, code_form=form)
-        return self._page(request, backup_codes=one_time_code.confirm(request, device))
+        codes = one_time_code.confirm(request, device)
+        if codes is None:
+            messages.error(request, "Nothing is set up: meanwhile this was begun anew, or removed.")
+            return HttpResponseRedirect(request.path)
+        return self._page(request, backup_codes=codes)
 
     def _page(self, request: HttpRequest, **context: Any) -> TemplateResponse:
         user = cast(User, request.user)

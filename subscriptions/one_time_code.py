@@ -2,6 +2,8 @@
 
 import logging
 from base64 import b32encode
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import timedelta
 from typing import Any, cast
 
@@ -157,31 +159,43 @@ def pending_device(user: User) -> TOTPDevice | None:
 
 def begin(user: User) -> None:
     """Make a new key for this user, which counts once a code of it was given."""
-    TOTPDevice.objects.devices_for_user(user, confirmed=False).delete()
-    code_keys.add_device(user)
+    with _devices_of(user):
+        TOTPDevice.objects.devices_for_user(user, confirmed=False).delete()
+        code_keys.add_device(user)
 
 
-def confirm(request: HttpRequest, device: TOTPDevice) -> list[str]:
-    """Have this device count, in place of the user's others; return the backup codes, which are shown once."""
+def confirm(request: HttpRequest, device: TOTPDevice) -> list[str] | None:
+    """Have this device count, in place of the user's others; return the backup codes, which are shown once.
+
+    None if it is no more: it was begun anew, or removed.
+    """
     user = cast(User, request.user)
-    with transaction.atomic():
+    with _devices_of(user):
+        if not TOTPDevice.objects.filter(pk=device.pk, confirmed=False).update(confirmed=True):
+            return None
         _remove_all(user, but=device)
-        TOTPDevice.objects.filter(pk=device.pk).update(confirmed=True)
         codes = code_keys.add_backup_codes(user)
         audit.record(audit.user_actor(request, user), "set up one-time code", kind="user", object_id=user.pk)
-    device.refresh_from_db()
     django_otp.login(request, device)
     return codes
 
 
 def remove(user: User, actor: audit.Actor) -> bool:
     """Take this user's devices and backup codes away; return whether there were any."""
-    with transaction.atomic():
+    with _devices_of(user):
         had_some = has_code(user)
         _remove_all(user)
         if had_some:
             audit.record(actor, "remove one-time code", kind="user", object_id=user.pk)
     return had_some
+
+
+@contextmanager
+def _devices_of(user: User) -> Iterator[None]:
+    """Let one at a time change the devices of this user, in a transaction."""
+    with transaction.atomic():
+        User.objects.select_for_update(no_key=True).get(pk=user.pk)
+        yield
 
 
 def _remove_all(user: User, *, but: TOTPDevice | None = None) -> None:

@@ -6,6 +6,7 @@ from datetime import timedelta
 
 import pytest
 from django.contrib.auth.models import User
+from django.db import connection
 from django.test import Client
 from django_otp.plugins.otp_static.models import StaticToken
 from django_otp.plugins.otp_totp.models import TOTPDevice
@@ -13,7 +14,7 @@ from django_otp.plugins.otp_totp.models import TOTPDevice
 from subscriptions import code_keys
 from subscriptions.audit import AuditEntry
 from subscriptions.one_time_code import SETUP_TIME
-from tests.staff import PASSWORD, add_one_time_code, code_of
+from tests.staff import PASSWORD, add_one_time_code, code_of, messages_of
 from tests.subscriptions.test_secrets import ring_key
 
 pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("quick_hashes")]
@@ -195,6 +196,26 @@ def test_a_setup_that_was_left_unfinished_is_over_after_a_while(user):
     assert "data:image/svg+xml" not in client.get(PAGE).content.decode()
     assert TOTPDevice.objects.count() == 0
     assert log_in().status_code == 302
+
+
+def test_a_setup_that_was_begun_anew_meanwhile_takes_no_code_away(user, device):
+    client = Client()
+    log_in(code_of(device), client=client)
+    client.post(PAGE, {"step": "begin", "password": PASSWORD})
+    fresh = TOTPDevice.objects.get(confirmed=False)
+
+    def delete_once_looked_at(execute, sql, *arguments):
+        answer = execute(sql, *arguments)
+        if sql.startswith('UPDATE "otp_totp_totpdevice"'):
+            with connection.cursor() as cursor:
+                cursor.execute("DELETE FROM otp_totp_totpdevice WHERE id = %s", [fresh.pk])
+        return answer
+
+    with connection.execute_wrapper(delete_once_looked_at):
+        response = client.post(PAGE, {"step": "confirm", "code": code_of(fresh)}, follow=True)
+    assert messages_of(response) == ["Nothing is set up: meanwhile this was begun anew, or removed."]
+    assert [device.pk for device in TOTPDevice.objects.all()] == [device.pk]
+    assert client.get(INDEX).status_code == 200
 
 
 def test_another_one_takes_the_place_of_the_first(user, device):
