@@ -146,11 +146,10 @@ def _verified(device: Any, code: str) -> Any:
 
 
 def pending_device(user: User) -> TOTPDevice | None:
-    """Return the device that this user has begun to set up, opened; forget one that was left unfinished."""
+    """Return the device that this user has begun to set up, opened; none that was left unfinished."""
     begun = TOTPDevice.objects.devices_for_user(user, confirmed=False)
     # Whoever finds the session later has not given the password.
-    begun.exclude(created_at__gt=Now() - SETUP_TIME).delete()
-    device = begun.first()
+    device = begun.filter(created_at__gt=Now() - SETUP_TIME).first()
     try:
         return None if device is None else code_keys.opened(device)
     except UnreadableSecret:
