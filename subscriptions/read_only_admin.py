@@ -14,7 +14,7 @@ from django.core.exceptions import BadRequest, ValidationError
 from django.core.paginator import Paginator
 from django.db import OperationalError, connection, transaction
 from django.db.models import Model, Q, QuerySet
-from django.http import HttpRequest, HttpResponse, HttpResponseRedirect, QueryDict
+from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect, QueryDict
 from django.urls import reverse
 from django.utils import timezone
 from django.utils.formats import date_format
@@ -33,6 +33,9 @@ LIST_TIMEOUT_MS = 1_500
 
 # What a search may be for: with thousands of words the database would work until it is given up.
 MOST_WORDS = 20
+
+# No row has a longer one.
+LONGEST_ID = 100
 
 # What a page shows where there is nothing, as Django does for fields.
 NOTHING = "-"
@@ -146,6 +149,8 @@ class HistoryFromLog(admin.ModelAdmin):
 
     def get_object(self, request: HttpRequest, object_id: str, from_field: str | None = None) -> Any:
         """Return the row; an empty `_to_field` in the query names no field, which Django takes it to."""
+        if len(object_id) > LONGEST_ID:
+            raise Http404  # Django's message that there is no such row would not fit into a cookie
         return super().get_object(request, object_id, from_field or None)
 
 

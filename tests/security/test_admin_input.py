@@ -1,6 +1,7 @@
 """No page of the admin ends in a 500, whatever stands in the address or in a form."""
 
 import os
+import secrets
 from urllib.parse import urlencode
 
 import pytest
@@ -9,7 +10,8 @@ from django.contrib.auth.models import User
 from django.db import connection
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, given
+from hypothesis import settings as limits
 from hypothesis import strategies as st
 
 from deliveries.models import Event
@@ -17,7 +19,7 @@ from tests.security.test_input import VALUES
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
-fuzz = settings(
+fuzz = limits(
     deadline=None,
     max_examples=int(os.environ.get("FUZZ_EXAMPLES", "150")),
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
@@ -142,6 +144,13 @@ def test_rows_are_asked_for_by_their_key_alone(operator, rows, page):
                 query = urlencode({"_to_field": field.name})
                 assert operator.get(f"{url}?{query}").status_code == 400, (url, query)
     assert operator.get(f"{path}?{urlencode({'_to_field': page.opts.pk.name})}").status_code == 200
+
+
+@pytest.mark.parametrize("page", admin.site._registry.values(), ids=lambda page: page.opts.model_name)
+def test_there_is_no_row_of_a_very_long_id(operator, settings, page):
+    settings.DEBUG = True  # Django fails there if a message does not fit
+    row_id = secrets.token_hex(2_000)
+    assert operator.get(f"/admin/{page.opts.app_label}/{page.opts.model_name}/{row_id}/change/").status_code == 404
 
 
 def test_an_empty_name_of_a_field_is_none(operator, rows):
