@@ -35,6 +35,10 @@ LONGEST_CALL_TIMEOUT_SECONDS = 60
 SLOWEST_RATE = 1 / 600
 FASTEST_RATE = 10_000.0
 
+# What it is called in the console. Of messages that are too long for a cookie Django drops the first, which may
+# tell a new secret.
+LONGEST_NAME = 100
+
 
 def default_retry_schedule() -> list[int]:
     return list(settings.RETRY_SCHEDULE)
@@ -298,7 +302,8 @@ class Subscription(Credentials):
         )
 
     def __str__(self) -> str:
-        return visible(self.description or self.target_url)
+        text = self.description or self.target_url
+        return visible(text if len(text) <= LONGEST_NAME else f"{text[:LONGEST_NAME]}…")
 
     def save(self, *args: Any, update_fields: Iterable[str] | None = None, **kwargs: Any) -> None:
         """Save, note when, and make this process forget the cached copy, before and after the commit."""

@@ -1,6 +1,7 @@
 """The form of a subscription: what it takes, what it never shows, and a change that was not seen."""
 
 import json
+import random
 import re
 from concurrent.futures import ThreadPoolExecutor
 
@@ -41,6 +42,13 @@ def test_it_adds_a_subscription_and_tells_the_secret_it_made_once(operator):
         page = operator.get(url, follow=True)
         assert page.status_code == 200
         assert secret not in page.content.decode()
+
+
+def test_it_tells_the_secret_whatever_the_subscription_is_called(operator):
+    long_url = f"https://receiver.example.com/{random.randbytes(1_000).hex()}"[:2_048]
+    response = operator.post(ADD, FIELDS | {"target_url": long_url, "description": ""}, follow=True)
+    assert messages_of(response)[0].startswith("Its secret is <code>whsec_")
+    assert str(Subscription.objects.get()) == f"{long_url[:100]}…"
 
 
 def test_it_takes_a_secret_as_it_is_written(operator):
