@@ -109,7 +109,7 @@ class DatabaseDeadlineMiddleware:
 
     def process_exception(self, request: HttpRequest, error: Exception) -> HttpResponse | None:
         """Answer for pages, which know no problem documents of their own."""
-        return problems.respond_to(error) if isinstance(error, sql.AWAY) else None
+        return problems.respond_to(error) if isinstance(error, (*sql.AWAY, problems.Problem)) else None
 
 
 def _state(kind: str, alive: set[str]) -> str:

@@ -1,7 +1,8 @@
 """Who logs in to the console: throttled by user and address, and by address alone; recorded."""
 
 import threading
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import timedelta
 from typing import Any
 
@@ -15,7 +16,7 @@ from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
 from django.utils import timezone
 
-from subscriptions import audit
+from subscriptions import audit, problems
 from subscriptions.audit import Actor, AuditEntry, user_actor
 from subscriptions.origin import address_of, network_of
 
@@ -29,12 +30,26 @@ _TURNS = [threading.Lock() for _ in range(64)]
 MOST_ROWS = 10_000
 
 
-def turn_of(request: HttpRequest) -> AbstractContextManager[Any]:
-    """Return what to hold while a password or code is looked at, until its failure is stored.
+# Five guesses take less; longer nobody waits for a turn, such as behind one whose database says nothing.
+TURN_SECONDS = 10.0
+
+
+@contextmanager
+def turn_of(request: HttpRequest) -> Iterator[None]:
+    """Hold this while a password or code is looked at, until its failure is stored. Raises Problem (503).
 
     Otherwise as many guesses as there are threads would be looked at before the first of them counts.
     """
-    return _TURNS[hash(network_of(request)) % len(_TURNS)] if request.method == "POST" else nullcontext()
+    if request.method != "POST":
+        yield
+        return
+    turn = _TURNS[hash(network_of(request)) % len(_TURNS)]
+    if not turn.acquire(timeout=TURN_SECONDS):
+        raise problems.unavailable()
+    try:
+        yield
+    finally:
+        turn.release()
 
 
 class LoginHandler(AxesDatabaseHandler):  # type: ignore[misc]  # axes has no types

@@ -220,6 +220,14 @@ def test_guesses_at_the_same_moment_are_counted_one_by_one(settings):
     assert AuditEntry.objects.filter(action="fail to log in").count() == 5
 
 
+def test_nobody_waits_for_a_turn_without_end(user, monkeypatch):
+    monkeypatch.setattr(logins, "TURN_SECONDS", 0.1)
+    with logins.turn_of(RequestFactory(REMOTE_ADDR="192.0.2.1").post(LOGIN)):
+        answer = log_in(password=PASSWORD)
+    assert (answer.status_code, answer["Retry-After"]) == (503, "2")
+    assert is_in(log_in(password=PASSWORD))
+
+
 @pytest.mark.django_db(transaction=True)
 @pytest.mark.parametrize(
     ("path", "fields"),
