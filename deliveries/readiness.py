@@ -88,20 +88,21 @@ class DatabaseDeadlineMiddleware:
     """Answer 503 in place of waiting for a database that hangs.
 
     Otherwise a few such calls would hold all threads, those of ingest calls included. What
-    people do in the console may take longer than what they look at.
+    people do in the console may take longer than what they look at, once it is known who they are.
     """
 
     def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]) -> None:
         self.get_response = get_response
 
     def __call__(self, request: HttpRequest) -> HttpResponse:
-        is_action = request.path_info.startswith("/admin/") and request.method == "POST"
-        seconds = ACTION_SECONDS if is_action else ANSWER_SECONDS
+        may_act = request.path_info.startswith("/admin/") and request.method == "POST"
 
         def within_deadline(execute: Callable[..., Any], *query: Any) -> Any:
             if sql.has_deadline():  # a longer one, for what stores much
                 return execute(*query)
-            with sql.deadline(seconds):
+            user = vars(request).get("_cached_user")  # where Django keeps whom it has found by the session
+            is_action = may_act and user is not None and user.is_authenticated
+            with sql.deadline(ACTION_SECONDS if is_action else ANSWER_SECONDS):
                 return execute(*query)
 
         with connection.execute_wrapper(within_deadline):
