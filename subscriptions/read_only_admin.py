@@ -91,18 +91,27 @@ class HistoryFromLog(admin.ModelAdmin):
     def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
         """Show the list, or give up on one that keeps the database busy for too long.
 
-        A POST reads the list as well, before its action, or in place of one that it does not name.
+        A POST reads the list as well, before its action, or in place of one that it does not name. An action
+        that got in the way of workers, which the database settled in their favour, is done once more.
         """
         try:
-            with transaction.atomic(), connection.cursor() as cursor:
-                cursor.execute("SELECT set_config('statement_timeout', %s, true)", [str(LIST_TIMEOUT_MS)])
-                return super().changelist_view(request, extra_context)
+            try:
+                return self._changelist_in_time(request, extra_context)
+            except OperationalError as error:
+                if not isinstance(error.__cause__, psycopg.errors.DeadlockDetected):
+                    raise
+            return self._changelist_in_time(request, extra_context)
         except OperationalError as error:
             if not isinstance(error.__cause__, psycopg.errors.QueryCanceled) or not request.GET:
                 raise
         too_slow = "That search took too long and was given up. Narrow it, to the past hour for instance."
         self.message_user(request, too_slow, messages.ERROR)
         return HttpResponseRedirect(request.path)
+
+    def _changelist_in_time(self, request: HttpRequest, extra_context: dict[str, Any] | None) -> HttpResponse:
+        with transaction.atomic(), connection.cursor() as cursor:
+            cursor.execute("SELECT set_config('statement_timeout', %s, true)", [str(LIST_TIMEOUT_MS)])
+            return super().changelist_view(request, extra_context)
 
     def lookup_allowed(self, lookup: str, value: Any, request: HttpRequest) -> bool:
         """Allow what the list's filters and the links to it ask for.

@@ -21,11 +21,17 @@ def lock_of(row: Model) -> Any:
 
 def release_once_waited_for(lock: Any, seconds: float) -> None:
     """Wait until a statement has waited for the lock this long, and let it go; if none does, fail in the end."""
+    with contextlib.closing(connection), contextlib.closing(lock):
+        wait_until_waited_for(seconds)
+
+
+def wait_until_waited_for(seconds: float) -> None:
+    """Wait until a statement has waited for a lock this long; if none does, fail in the end."""
     waiting = """
         SELECT 1 FROM pg_stat_activity
         WHERE wait_event_type = 'Lock' AND clock_timestamp() - query_start > %s * interval '1 second'
     """
-    with contextlib.closing(connection), contextlib.closing(lock), connection.cursor() as cursor:
+    with connection.cursor() as cursor:
         wait_until(
             lambda: cursor.execute(waiting, [seconds]).fetchone(), bool, lambda: "nothing waits for the lock"
         )

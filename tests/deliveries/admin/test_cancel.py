@@ -1,11 +1,16 @@
 """Cancel by hand: it asks first, and no more than 500 at once."""
 
+import contextlib
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
+from django.db import connection
 from django.test import Client
 
 from deliveries.models import WebhookRequest
 from subscriptions.audit import AuditEntry
 from tests.deliveries.admin.pages import REQUESTS, page_of
+from tests.deliveries.locks import lock_of, wait_until_waited_for
 from tests.staff import messages_of, staff_client
 
 pytestmark = pytest.mark.django_db
@@ -67,3 +72,23 @@ def test_it_cancels_no_more_than_500_at_once_and_says_what_to_do_instead(operato
         "all of them."
     )
     assert WebhookRequest.objects.filter(status="pending").count() == 501
+
+
+@pytest.mark.django_db(transaction=True)
+def test_it_cancels_what_a_worker_had_locked_the_other_way_round(operator, make_subscription, make_request):
+    subscription = make_subscription()
+    first, second = sorted((make_request(subscription), make_request(subscription)), key=lambda row: row.id)
+    lock = lock_of(second)
+
+    def cancel_both():
+        with contextlib.closing(connection):
+            return cancel(operator, first, second, confirmed="yes")
+
+    with ThreadPoolExecutor() as threads:
+        response = threads.submit(cancel_both)
+        wait_until_waited_for(0)
+        with lock.cursor() as cursor:  # from here on each waits for the other
+            cursor.execute("SELECT 1 FROM webhook_requests WHERE id = %s FOR UPDATE", [first.id])
+        lock.close()
+        assert messages_of(response.result()) == ["Canceled 2 requests."]
+    assert AuditEntry.objects.filter(action="cancel").count() == 2
