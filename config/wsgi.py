@@ -52,6 +52,16 @@ class Request(WSGIRequest):
     that it was asked for and does not know, for ever.
     """
 
+    def __init__(self, environ: dict[str, Any]) -> None:
+        """Read what Django may refuse; raise SuspiciousOperation.
+
+        Later in development mode it would answer a page with all settings in it, and take half a minute of work
+        for that over a query with too many fields, which fails again wherever the page shows it.
+        """
+        super().__init__(environ)
+        self.get_host()
+        _ = self.GET, self.POST
+
     @cached_property
     def COOKIES(self) -> dict[str, str]:  # type: ignore[override]  # noqa: N802 - as Django has it
         """Leave out what is in quotes, as none of ours is.

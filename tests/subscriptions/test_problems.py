@@ -272,10 +272,31 @@ def test_it_asks_to_try_again_when_a_key_is_missing_that_the_operator_can_put_ba
     assert_problem(ingest_anything(caller, subscription), problem(503, "unavailable", detail))
 
 
+MISUNDERSTOOD = problem(400, "bad_request", "The request could not be understood.")
+TOO_MANY_FIELDS = "&".join(["a"] * 1001)
+
+
+# In development mode Django has a page for these, with all settings in it, which may take half a minute.
+@pytest.mark.parametrize("debug", [False, True])
 @pytest.mark.parametrize("host", ["evil.example", "a b", "[::1", "testserver:x"])
-def test_it_answers_400_for_a_host_that_is_not_its_own(caller, host):
-    answer = caller.send("GET", "/health", Host=host)
-    assert_problem(answer, problem(400, "bad_request", "The request could not be understood."))
+def test_it_answers_400_for_a_host_that_is_not_its_own(caller, settings, host, debug):
+    settings.DEBUG = debug
+    assert_problem(caller.send("GET", "/health", Host=host), MISUNDERSTOOD)
+
+
+@pytest.mark.parametrize("debug", [False, True])
+@pytest.mark.parametrize("path", ["/docs", "/requests", "/admin/login/"])
+def test_it_answers_400_for_more_fields_than_anybody_sends(caller, settings, path, debug):
+    settings.DEBUG = debug
+    assert_problem(caller.send("GET", f"{path}?{TOO_MANY_FIELDS}"), MISUNDERSTOOD)
+
+
+@pytest.mark.parametrize("debug", [False, True])
+def test_it_answers_400_for_a_form_with_more_fields_than_anybody_sends(caller, settings, debug):
+    settings.DEBUG = debug
+    cookie = f"{settings.CSRF_COOKIE_NAME}={'a' * 32}"
+    form = {"Content_Type": "application/x-www-form-urlencoded", "Cookie": cookie}
+    assert_problem(caller.send("POST", "/admin/login/", TOO_MANY_FIELDS.encode(), **form), MISUNDERSTOOD)
 
 
 PRINTABLE = st.characters(min_codepoint=33, max_codepoint=126)
