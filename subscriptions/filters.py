@@ -3,7 +3,6 @@
 The syntax is that of Hookdeck's filters, which Outpost has too; docs/filters.md has it in full.
 """
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
@@ -11,6 +10,7 @@ from typing import Any
 
 import msgspec
 
+from subscriptions import jsonb
 from subscriptions.filter_operators import OPERATORS, equal, quote
 
 MAX_BYTES = 8_192
@@ -50,7 +50,7 @@ def check(value: Any) -> None:
         if "\0" in text or any("\ud800" <= character <= "\udfff" for character in text):
             raise InvalidFilter(path, "A filter has no NUL character and no lone surrogate in it.")
     if _size(value) > MAX_BYTES:
-        raise InvalidFilter((), f"A filter has at most {MAX_BYTES} bytes of JSON.")
+        raise InvalidFilter((), f"A filter has at most {MAX_BYTES} bytes of JSON, with its numbers written out.")
     if sum(1 for _ in _check_all(value, (), is_root=True)) > MAX_CONDITIONS:
         raise InvalidFilter((), f"A filter has at most {MAX_CONDITIONS} conditions.")
 
@@ -203,7 +203,7 @@ def _texts(value: Any, path: Path) -> Iterator[tuple[Path, str]]:
 
 def _size(value: Any) -> int:
     try:
-        return len(json.dumps(value, allow_nan=False))
+        return jsonb.size_of(value, allow_nan=False)
     except ValueError:  # NaN, infinity, an integer of thousands of digits
         raise InvalidFilter((), "A filter has a number in it that is too large, or none.") from None
 

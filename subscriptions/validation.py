@@ -8,7 +8,7 @@ from typing import Any
 from django.conf import settings
 from django.core.exceptions import ValidationError
 
-from subscriptions import addresses, event_types, secrets, signing
+from subscriptions import addresses, event_types, jsonb, secrets, signing
 
 MAX_METADATA_BYTES = 4096
 MAX_METADATA_DEPTH = 20
@@ -45,8 +45,9 @@ def validate_metadata(value: Any) -> None:
         raise ValidationError("The metadata is a JSON object.", code="invalid_metadata")
     if any("\0" in text for text in _texts(value, 0)):
         raise ValidationError("The metadata has no NUL character in it.", code="invalid_metadata")
-    if len(json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode()) > MAX_METADATA_BYTES:
-        raise ValidationError(f"The metadata has at most {MAX_METADATA_BYTES} bytes.", code="invalid_metadata")
+    if jsonb.size_of(value, ensure_ascii=False, separators=(",", ":")) > MAX_METADATA_BYTES:
+        message = f"The metadata has at most {MAX_METADATA_BYTES} bytes, with its numbers written out."
+        raise ValidationError(message, code="invalid_metadata")
 
 
 def _texts(value: Any, depth: int) -> Iterator[str]:
@@ -71,8 +72,9 @@ def validate_storable(value: Any) -> None:
         text = json.dumps(value, ensure_ascii=False, allow_nan=False).encode()
     except (ValueError, RecursionError):  # NaN, a huge integer, a lone surrogate, deep nesting
         raise ValidationError("This JSON cannot be stored.", code="invalid_json") from None
-    if len(text) > MAX_JSON_BYTES:
-        raise ValidationError(f"This JSON has more than {MAX_JSON_BYTES} bytes.", code="invalid_json")
+    if len(text) > MAX_JSON_BYTES or jsonb.size_of(value, ensure_ascii=False) > MAX_JSON_BYTES:
+        message = f"This JSON has more than {MAX_JSON_BYTES} bytes, with its numbers written out."
+        raise ValidationError(message, code="invalid_json")
     if _NUL.search(text):
         raise ValidationError("This JSON has a NUL character in it.", code="invalid_json")
 

@@ -14,6 +14,7 @@ from tests.expected import REQUEST_ID, invalid, problem, rfc3339
 pytestmark = pytest.mark.django_db
 
 SCHEMA = {"type": "object", "required": ["total"], "properties": {"total": {"type": "integer"}}}
+TOO_LONG = "This JSON has more than 65536 bytes, with its numbers written out."
 
 
 @pytest.fixture
@@ -97,12 +98,14 @@ NOT_A_TYPE = "An event type has letters, digits, _ and -, in segments joined by 
         ({"name": "a", "example": "a\0b"}, ("/example", "invalid_json", "This JSON has a NUL character in it.")),
         (
             {"name": "a", "example": ["x" * 66_000]},
-            ("/example", "invalid_json", "This JSON has more than 65536 bytes."),
+            ("/example", "invalid_json", TOO_LONG),
         ),
         (
             {"name": "a", "schema": {"pattern": "(a|b)" * 20_000}},
-            ("/schema", "invalid_json", "This JSON has more than 65536 bytes."),
+            ("/schema", "invalid_json", TOO_LONG),
         ),
+        ({"name": "a", "example": [1e308] * 300}, ("/example", "invalid_json", TOO_LONG)),
+        ({"name": "a", "schema": {"enum": [-1e-300] * 300}}, ("/schema", "invalid_json", TOO_LONG)),
     ],
 )
 def test_it_refuses_what_makes_no_sense(call, body, error):
