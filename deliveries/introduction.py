@@ -92,7 +92,8 @@ among the API keys of one tenant, or among those that are bound to none.
 
 ## Lists
 
-They are newest first, 50 at a time (`limit`, at most 250). `next` is the URL of the next page, null on the last.
+They are newest first, 50 at a time (`limit`, at most 250), or fewer where a page would have more than 4 MB. `next`
+is the URL of the next page, null on the last.
 Filters narrow a list together, and each is given once. Times are ISO 8601, in UTC if they say no offset; in a URL
 write `Z`, since a plain `+` there is a space.
 

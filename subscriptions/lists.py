@@ -1,7 +1,8 @@
 """Lists of the REST API: pages by cursor, newest first, and filters that refuse what they do not know."""
 
 import contextlib
-from collections.abc import Iterable, Iterator
+import json
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -14,6 +15,7 @@ from rest_framework import serializers
 from rest_framework.exceptions import NotFound, ValidationError
 from rest_framework.pagination import CursorPagination
 from rest_framework.request import Request
+from rest_framework.response import Response
 from rest_framework.views import APIView
 
 from subscriptions.ids import CLOCK_SLACK_MS, lowest_id_at
@@ -21,6 +23,9 @@ from subscriptions.problems import Problem
 
 DEFAULT_LIMIT = 50
 MAX_LIMIT = 250
+
+# A page of 250 of the largest subscriptions would be 30 MB, and take six times as much memory to write.
+MAX_BYTES = 4_000_000
 
 # Longer than this the database does not work for a list: deliveries come first.
 TIMEOUT_MS = 1_500
@@ -30,7 +35,10 @@ class FilterSerializer(serializers.Serializer[Any]):
     """The query parameters of a list. Those of no field are refused, so that a typo is never silently dropped."""
 
     limit = serializers.IntegerField(
-        min_value=1, max_value=MAX_LIMIT, default=DEFAULT_LIMIT, help_text="How many to return."
+        min_value=1,
+        max_value=MAX_LIMIT,
+        default=DEFAULT_LIMIT,
+        help_text="How many to return at most: a page ends before it has 4 MB.",
     )
     cursor = serializers.CharField(
         required=False, help_text="Where a page begins: taken from `next` or `previous`."
@@ -69,6 +77,7 @@ def require_known(request: Request, names: Iterable[str]) -> None:
 class NewestFirst(CursorPagination):
     """Pages of 50, at most 250, by id: ids sort by the time they were made. No total.
 
+    A page ends early before it has MAX_BYTES, but never empty: the rest is on the next one.
     Each is read within TIMEOUT_MS, whatever the filters: those that no index is for walk the ids.
     """
 
@@ -82,6 +91,25 @@ class NewestFirst(CursorPagination):
         """Read a page; raise Problem (422) if that takes too long."""
         with bounded():
             return super().paginate_queryset(queryset, request, view)
+
+    def get_paginated_response(self, data: Any) -> Response:
+        return super().get_paginated_response(self._cut(data))
+
+    def _cut(self, data: Sequence[Any]) -> Sequence[Any]:
+        """Leave out of a page what is too much, at the end that it was read towards."""
+        page = self.page or []
+        is_backwards = self.cursor is not None and self.cursor.reverse
+        count = _how_many_fit(reversed(data) if is_backwards else data)
+        if count == len(data):
+            return data
+        # As if a shorter page had been asked for.
+        if is_backwards:
+            self.has_previous, self.previous_position = True, str(page[-count - 1].pk)
+            self.page = page[-count:]
+            return data[-count:]
+        self.has_next, self.next_position = True, str(page[count].pk)
+        self.page = page[:count]
+        return data[:count]
 
     def get_paginated_response_schema(self, schema: dict[str, Any]) -> dict[str, Any]:
         """Return what a page looks like, in the words of OpenAPI 3.1; the example is the first and only page."""
@@ -101,6 +129,16 @@ class NewestFirst(CursorPagination):
         except (serializers.ValidationError, NotFound):
             raise ValidationError({"cursor": self.invalid_cursor_message}, code="invalid_cursor") from None
         return cursor
+
+
+def _how_many_fit(members: Iterable[Any]) -> int:
+    count, size = 0, 0
+    for member in members:
+        size += len(json.dumps(member, ensure_ascii=False, default=str).encode())
+        if count and size > MAX_BYTES:
+            break
+        count += 1
+    return count
 
 
 def within(field: str, since: datetime | None, until: datetime | None) -> Q:

@@ -1,10 +1,12 @@
 """GET /subscriptions: pages, filters, refusals."""
 
+from datetime import timedelta
 from urllib.parse import urlsplit
 
 import pytest
+from django.utils import timezone
 
-from tests.expected import REQUEST_ID, invalid, subscription_body
+from tests.expected import REQUEST_ID, invalid, rfc3339, subscription_body
 
 URL = "https://example.com/hook"
 
@@ -23,14 +25,27 @@ def ids(page):
     return [each["id"] for each in page["results"]]
 
 
+def follow(get, link):
+    return get(urlsplit(link).path + "?" + urlsplit(link).query)
+
+
 def test_it_lists_subscriptions_newest_first_as_each_is_shown(get, make_subscription):
     first = make_subscription(URL)
-    second = make_subscription(URL, tenant="acme", status="paused", status_reason="as asked")
+    until = timezone.now() + timedelta(hours=1)
+    second = make_subscription(
+        URL, tenant="acme", status="paused", status_reason="as asked", previous_secret_until=until
+    )
     assert get() == {
         "next": None,
         "previous": None,
         "results": [
-            subscription_body(second, tenant="acme", status="paused", status_reason="as asked"),
+            subscription_body(
+                second,
+                tenant="acme",
+                status="paused",
+                status_reason="as asked",
+                previous_secret_until=rfc3339(until),
+            ),
             subscription_body(first),
         ],
     }
@@ -43,12 +58,24 @@ def test_it_lists_nothing_where_there_is_nothing(get, db):
 def test_it_pages_to_the_end_and_back(get, make_subscription):
     made = [str(make_subscription().id) for _ in range(5)][::-1]
     first = get(limit=2)
-    second = get(urlsplit(first["next"]).path + "?" + urlsplit(first["next"]).query)
-    third = get(urlsplit(second["next"]).path + "?" + urlsplit(second["next"]).query)
+    second = follow(get, first["next"])
+    third = follow(get, second["next"])
     assert [ids(first), ids(second), ids(third)] == [made[:2], made[2:4], made[4:]]
     assert (first["previous"], third["next"]) == (None, None)
-    back = get(urlsplit(third["previous"]).path + "?" + urlsplit(third["previous"]).query)
-    assert ids(back) == made[2:4]
+    assert ids(follow(get, third["previous"])) == made[2:4]
+
+
+def test_a_page_ends_early_before_it_is_too_large(get, make_subscription):
+    pem = "x" * 65_536
+    made = [str(make_subscription(ca_certificates=pem).id) for _ in range(130)][::-1]
+    first = get(limit=250)
+    second, third = follow(get, first["next"]), follow(get, follow(get, first["next"])["next"])
+    assert [ids(first), ids(second), ids(third)] == [made[:60], made[60:120], made[120:]]
+    assert (first["previous"], third["next"]) == (None, None)
+    back = follow(get, third["previous"])
+    assert ids(back) == made[60:120]
+    assert ids(follow(get, back["previous"])) == made[:60]
+    assert ids(follow(get, back["next"])) == made[120:]
 
 
 def test_it_leaves_out_what_is_deleted(get, make_subscription):
