@@ -10,10 +10,11 @@ import os
 import sys
 from collections.abc import Iterable
 from http import HTTPStatus
+from ipaddress import AddressValueError, IPv6Address
 from typing import TYPE_CHECKING, Any
 
 from django.core import checks
-from django.core.exceptions import ImproperlyConfigured, SuspiciousOperation
+from django.core.exceptions import DisallowedHost, ImproperlyConfigured, SuspiciousOperation
 from django.core.handlers.wsgi import WSGIRequest
 from django.core.wsgi import get_wsgi_application
 from django.http import parse_cookie
@@ -46,7 +47,8 @@ MAX_CONTENT_TYPE_LENGTH = 1_000
 
 
 class Request(WSGIRequest):
-    """A call whose query string is in UTF-8, whatever codec its Content-Type names, and whose cookies are text.
+    """A call whose query string is in UTF-8, whatever codec its Content-Type names, whose cookies are text, and
+    whose host is one.
 
     Some of Python's codecs make lone surrogates of ASCII, which no answer can hold; and Python keeps every name
     that it was asked for and does not know, for ever.
@@ -61,6 +63,16 @@ class Request(WSGIRequest):
         super().__init__(environ)
         self.get_host()
         _ = self.GET, self.POST
+
+    def get_host(self) -> str:
+        """Refuse what Django takes for an address of IPv6 and urllib does not, when it makes a URL of it."""
+        host = super().get_host()
+        if host.startswith("["):
+            try:
+                IPv6Address(host[1 : host.index("]")])
+            except AddressValueError:
+                raise DisallowedHost("What the Host has in brackets is no address.") from None
+        return host
 
     @cached_property
     def COOKIES(self) -> dict[str, str]:  # type: ignore[override]  # noqa: N802 - as Django has it

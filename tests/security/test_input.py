@@ -368,6 +368,14 @@ def test_no_caller_fills_the_log_with_stacks(caplog, path, headers):
     assert [record.message for record in caplog.records if record.exc_info] == []
 
 
+@pytest.mark.parametrize("path", ["/health", "/redoc", "/docs?script=1"])
+@pytest.mark.parametrize("host", ["[1:2:3]", "[1:2:3]:8000", "[::1.2.3]", "[:::::]"])
+def test_a_host_in_brackets_that_is_no_address_is_refused_where_every_host_is_allowed(settings, path, host):
+    settings.ALLOWED_HOSTS = ["*"]
+    assert problem_of(call("GET", path, headers={"Host": host})) == (400, "bad_request")
+    assert call("GET", path, headers={"Host": "[2001:db8::1]:8000"}).status == 200
+
+
 @pytest.mark.parametrize("name", ["sessionid", "csrftoken", "messages"])
 def test_no_cookie_is_answered_with_500(name):
     for text in (r'"aaaaaaaa\000aaaaaaaa"', r'"aaaaaaaa\012\377"'):
