@@ -184,7 +184,8 @@ class EventPreviewView(APIView):
         ],
         responses={
             200: PreviewSerializer,
-            **{status: REFUSALS[status] for status in (400, 401, 403, 413, 415)},
+            **{status: REFUSALS[status] for status in (400, 401, 403, 415)},
+            413: OpenApiResponse(description="The body is too large, or the answer would be."),
             422: OpenApiResponse(
                 description="The payload does not fit the schema of its event type, or the filters of the "
                 "subscriptions take too long."

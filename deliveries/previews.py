@@ -11,7 +11,19 @@ from django.db import models
 from deliveries import publishing
 from deliveries.publishing import NewEvent, document_of
 from subscriptions import filters
+from subscriptions.lists import MAX_BYTES
 from subscriptions.models import Circuit, Subscription
+from subscriptions.problems import Problem
+
+# Of the event types that a subscription takes, which may be 250, so many are told.
+TYPES_TOLD = 5
+
+# What a forecast has besides its texts, in bytes of JSON, roughly.
+FORECAST_BYTES = 150
+
+# Subscriptions read at a time, and what of them is not: the largest have 40 KB without it.
+ROWS_AT_ONCE = 100
+UNREAD = ("metadata", "headers", "secret_headers", "auth", "ca_certificates")
 
 
 class Result(models.TextChoices):
@@ -47,18 +59,28 @@ class Forecast:
 
 
 def forecasts(event: NewEvent) -> Iterator[Forecast]:
-    """Yield what would become of the event at each subscription of its tenant, newest first."""
+    """Yield what would become of the event at each subscription of its tenant, newest first.
+
+    Raises Problem: 413 if there are more than MAX_BYTES to tell, 422 if the filters take too long.
+    """
     document = document_of(event)
-    until = time.monotonic() + publishing.FILTER_SECONDS
-    for subscription in Subscription.objects.existing().filter(tenant=event.tenant).order_by("-id").iterator():
+    until, size = time.monotonic() + publishing.FILTER_SECONDS, 0
+    subscriptions = Subscription.objects.existing().filter(tenant=event.tenant).defer(*UNREAD)
+    for subscription in subscriptions.order_by("-id").iterator(chunk_size=ROWS_AT_ONCE):
         if subscription.filter and time.monotonic() > until:
             raise publishing.too_slow()
-        yield _forecast(subscription, event, document)
+        forecast = _forecast(subscription, event, document)
+        size += FORECAST_BYTES + len(forecast.detail) + len(forecast.clause or "")
+        if size > MAX_BYTES:
+            detail = "There is too much to say of so many subscriptions: the answer would have more than 4 MB."
+            raise Problem(status=413, code="too_large", detail=detail)
+        yield forecast
 
 
 def _forecast(subscription: Subscription, event: NewEvent, document: dict[str, Any]) -> Forecast:
     if not subscription.accepts(event.event_type):
-        taken = ", ".join(subscription.event_types)
+        told, more = subscription.event_types[:TYPES_TOLD], len(subscription.event_types) - TYPES_TOLD
+        taken = ", ".join(told) + (f" and {more} more" if more > 0 else "")
         detail = f"It takes {taken}, and not {event.event_type}."
         return Forecast(
             subscription_id=subscription.id, result=Result.IGNORE, reason=Reason.EVENT_TYPE, detail=detail

@@ -25,7 +25,7 @@ MEANINGS = {
     "precondition_failed": (412, "The subscription was changed since: read it again."),
     "too_large": (
         413,
-        "The body has over `MAX_BODY_BYTES`, usually 1,048,576, or a batch makes too many requests.",
+        "The body has over `MAX_BODY_BYTES`, a batch makes too many requests, or a preview too long an answer.",
     ),
     "unsupported_media_type": (415, "The body is not said to be `application/json` in UTF-8, not compressed."),
     "payload_refused": (422, "The payload does not fit the schema of its event type: see `errors`."),

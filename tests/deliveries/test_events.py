@@ -259,6 +259,20 @@ def test_a_preview_says_what_would_become_of_an_event_at_each_subscription(clien
     assert not WebhookRequest.objects.exists()
 
 
+def test_a_preview_tells_the_first_of_many_event_types(client_with_key, make_subscription):
+    make_subscription(event_types=[f"a{number}" for number in range(250)])
+    [told] = preview(client_with_key, b'{"event_type": "b", "body": 1}').json()["subscriptions"]
+    assert told["detail"] == "It takes a0, a1, a2, a3, a4 and 245 more, and not b."
+
+
+def test_a_preview_that_would_be_too_large_is_refused(client_with_key, make_subscription):
+    conditions = {"body": {"x" * 8_000: 1}}
+    Subscription.objects.bulk_create([Subscription(filter=conditions) for _ in range(500)])
+    answer = preview(client_with_key, b'{"event_type": "a", "body": 1}')
+    detail = "There is too much to say of so many subscriptions: the answer would have more than 4 MB."
+    assert answer.json() == problem(413, "too_large", detail)
+
+
 def test_a_preview_agrees_with_what_publishing_does(client_with_key, make_subscription):
     for status in Subscription.Status.values:
         for types in ([], ["a"], ["b"]):
