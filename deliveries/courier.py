@@ -12,9 +12,11 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
+from hashlib import sha256
 from pathlib import Path
 
 import certifi
+import msgspec
 from cachetools import TLRUCache
 from django.conf import settings
 from msgspec import structs
@@ -32,8 +34,8 @@ logger = logging.getLogger(__name__)
 # Limit for one call to a token endpoint, in seconds.
 FETCH_SECONDS = 10.0
 
-# Tokens kept at once; the least recently used go first.
-KEPT_TOKENS = 10_000
+# Tokens kept at once, of 8 KB at most; the least recently used go first.
+KEPT_TOKENS = 5_000
 
 UNAUTHORIZED = 401
 
@@ -44,6 +46,11 @@ class _Key:
 
     credentials: ClientCredentials
     certificates: Certificates | None
+
+    @property
+    def digest(self) -> bytes:
+        """A short name of it, to keep something under: the texts in it may have 100 KB."""
+        return sha256(msgspec.json.encode((self.credentials, self.certificates))).digest()
 
 
 @dataclass(kw_only=True, slots=True, eq=False)
@@ -88,12 +95,12 @@ class Courier:
     def __init__(self, transport: Transport, ca_bundle: str) -> None:
         self._transport = transport
         self._ca_bundle = ca_bundle
-        self._tokens: TLRUCache[_Key, Token] = TLRUCache(
+        self._tokens: TLRUCache[bytes, Token] = TLRUCache(
             KEPT_TOKENS, lambda key, token, now: now + token.lasts_seconds, timer=time.monotonic
         )
         self._fetches: dict[_Key, _Fetch] = {}
         # The servers that want the client's proof in the body.
-        self._in_body: TLRUCache[_Key, bool] = TLRUCache(
+        self._in_body: TLRUCache[bytes, bool] = TLRUCache(
             KEPT_TOKENS, lambda key, value, now: now + tokens.LONGEST_SECONDS, timer=time.monotonic
         )
 
@@ -128,14 +135,14 @@ class Courier:
 
     def _go(self, errand: _Errand) -> None:
         """Make the call with the token that is there, or wait for one. Raises ValueError."""
-        token = self._tokens.get(errand.key)
+        token = self._tokens.get(errand.key.digest)
         if token is not None and token is not errand.kept:
             errand.kept = token
             self._make(errand, token)
             return
         fetch = self._fetches.get(errand.key)
         if fetch is None:
-            fetch = _Fetch(key=errand.key, in_body=errand.key in self._in_body)
+            fetch = _Fetch(key=errand.key, in_body=errand.key.digest in self._in_body)
             self._start(fetch)
         fetch.errands.append(errand)
 
@@ -173,9 +180,9 @@ class Courier:
             for errand in fetch.errands:
                 yield Finished(call=errand.call, outcome=tokens.failure(outcome, errand.waited_ms))
             return
-        self._tokens[fetch.key] = token
+        self._tokens[fetch.key.digest] = token
         if fetch.in_body:
-            self._in_body[fetch.key] = True
+            self._in_body[fetch.key.digest] = True
         for errand in fetch.errands:
             if errand.left_seconds > 0:
                 yield from self._attempt([errand], partial(self._make, errand, token))
@@ -186,8 +193,8 @@ class Courier:
         is_refused = outcome.is_answered and outcome.status_code == UNAUTHORIZED
         if is_refused and errand.kept is not None and not errand.is_again and errand.left_seconds > 0:
             errand.is_again = True
-            if self._tokens.get(errand.key) is errand.kept:
-                del self._tokens[errand.key]
+            if self._tokens.get(errand.key.digest) is errand.kept:
+                del self._tokens[errand.key.digest]
             yield from self._attempt([errand], partial(self._go, errand))
             return
         yield Finished(call=errand.call, outcome=structs.replace(outcome, response_ms=errand.waited_ms))

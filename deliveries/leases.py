@@ -6,15 +6,20 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import lru_cache
+from threading import Lock
 from typing import Any, Self
 
 import msgspec
+from cachetools import LRUCache, cached
 
 from deliveries.tls import Certificates
 from subscriptions import auth, headers, secrets, signing
 from subscriptions.auth import ClientCredentials, MutualTLS
 from subscriptions.models import Subscription
 from subscriptions.secrets import Purpose
+
+# What is kept of subscriptions' extras, in bytes: the largest have 300 KB, and a change makes another.
+KEPT_BYTES = 50_000_000
 
 # A request whose worker was lost this often in a row is failed: it may be what kills them.
 # Before its last chance it is a suspect, and suspects are tried one at a time in a worker,
@@ -116,7 +121,12 @@ class ClaimedRequest(msgspec.Struct, frozen=True, kw_only=True):
         return self.lost_count == LOST_BY_A_SUSPECT
 
 
-@lru_cache(maxsize=10_000)
+def _memory_of(extras: Extras) -> int:
+    """Return about how many bytes are kept of extras: what was stored, by which they are found, is as long."""
+    return 1_000 + 2 * len(msgspec.json.encode(extras))
+
+
+@cached(LRUCache(KEPT_BYTES, getsizeof=_memory_of), lock=Lock())
 def _extras(
     subscription_id: uuid.UUID,
     stored_headers: str,

@@ -1,9 +1,10 @@
 """The in-process cache of subscriptions: what an ingest call needs without a query.
 
-Least recently used go first; an entry lives for at most `SECONDS`. The process that
+Least recently used go first; an entry lives for at most `SECONDS`, and all of them have `BYTES`. The process that
 changes a subscription forgets it at once, every other one within that time.
 """
 
+import sys
 import time
 from collections.abc import Callable
 from threading import Lock
@@ -15,11 +16,29 @@ from cachetools import TTLCache
 # Below the documented two seconds by what a query under load may take: the time of an
 # entry begins when it is put here, after its row was read.
 SECONDS = 1.5
-SIZE = 10_000
 
-_entries: TTLCache[UUID, Any] = TTLCache(maxsize=SIZE, ttl=SECONDS)
+# Ten thousand usual subscriptions. The largest that can be made take a hundred times as much each.
+BYTES = 50_000_000
+
 _generation = 0
 _lock = Lock()
+
+
+def memory_of(entry: object) -> int:
+    """Return about how many bytes of memory an object's fields take, with the texts, lists and objects in them."""
+    size, unread = 0, [list(vars(entry).values())]
+    while unread:
+        items = unread.pop()
+        size += sum(map(sys.getsizeof, items))
+        for inner in items:
+            if isinstance(inner, list):
+                unread.append(inner)
+            elif isinstance(inner, dict):
+                unread.append([*inner, *inner.values()])
+    return size
+
+
+_entries: TTLCache[UUID, Any] = TTLCache(maxsize=BYTES, ttl=SECONDS, getsizeof=memory_of)
 
 
 def get(subscription_id: UUID) -> Any | None:
@@ -47,8 +66,8 @@ def forget(subscription_id: UUID) -> None:
         _entries.pop(subscription_id, None)
 
 
-def clear(*, size: int = SIZE, timer: Callable[[], float] = time.monotonic) -> None:
-    """Begin afresh, with nothing in it and room for `size`; `timer` tells the age of entries."""
+def clear(*, timer: Callable[[], float] = time.monotonic) -> None:
+    """Begin afresh, with nothing in it; `timer` tells the age of entries."""
     global _entries
     with _lock:
-        _entries = TTLCache(maxsize=size, ttl=SECONDS, timer=timer)
+        _entries = TTLCache(maxsize=BYTES, ttl=SECONDS, timer=timer, getsizeof=memory_of)

@@ -12,10 +12,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from deliveries import courier
+from deliveries import courier, leases
 from deliveries.models import WebhookRequest
 from deliveries.transport import Call
 from subscriptions import headers, secrets
+from subscriptions.ids import new_id
 from subscriptions.models import Subscription
 from subscriptions.secrets import Purpose
 from tests import certificates
@@ -237,3 +238,11 @@ def wire():
         contextlib.closing(make_transport()) as transport,
     ):
         yield transport, listener
+
+
+def test_what_a_process_keeps_of_extras_is_bounded_in_bytes():
+    for number in range(500):
+        leases._extras(new_id(), "{}", None, None, f"{number:065536}")
+    kept = leases._extras.cache
+    assert kept.currsize <= leases.KEPT_BYTES
+    assert len(kept) < 400

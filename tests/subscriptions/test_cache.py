@@ -108,12 +108,14 @@ def test_it_never_remembers_that_there_is_none(clock, db):
     assert Subscription.objects.cached(missing) == subscription
 
 
-def test_it_drops_the_least_recently_added_when_it_is_full():
-    cache.clear(size=2)
-    ids = [uuid.UUID(int=number) for number in range(3)]
+def test_it_drops_the_least_recently_added_when_they_have_too_many_bytes(clock):
+    ids = [uuid.UUID(int=number) for number in range(300)]
     for one in ids:
-        cache.put(one, str(one), generation=cache.generation())
-    assert [cache.get(one) for one in ids] == [None, str(ids[1]), str(ids[2])]
+        large = Subscription(id=one, metadata={"a": [[]] * 10}, filter=[[] for _ in range(3_000)])
+        cache.put(one, large, generation=cache.generation())
+    kept = [one for one in ids if cache.get(one) is not None]
+    assert kept == ids[-len(kept) :]
+    assert 200 < len(kept) < 280
 
 
 def test_it_forgets_quietly_what_it_does_not_have():
