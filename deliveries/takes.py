@@ -15,6 +15,14 @@ from deliveries.leases import LOST_BY_A_SUSPECT, MAX_LOST_IN_A_ROW, ClaimedReque
 # Claims that a rate limit's window remembers: those of the last second are far fewer.
 METER_LENGTH = 1_000
 
+# What is due of a subscription while no expired lease of it comes first.
+IS_DUE = """
+    subscription_id = free.id AND free.expired_id IS NULL
+    AND status = 'pending' AND next_attempt_at <= statement_timestamp()
+"""
+# How many workers in a row it has lost, with the one whose lease has run out.
+LOSSES = "lost_count + (lease_token IS NOT NULL)::int"
+
 # Counted anew under the locks, each subscription gets what it has free, up to its share.
 # An expired lease is taken like any due request, and its attempt logged as lost; in an
 # ordered subscription it comes before the others, which have waited for it.
@@ -61,12 +69,7 @@ offered AS (
             FROM (
                 SELECT *
                 FROM webhook_requests
-                WHERE subscription_id = free.id
-                    AND free.expired_id IS NULL
-                    AND status = 'pending'
-                    AND lost_count > 0
-                    AND next_attempt_at <= statement_timestamp()
-                    AND lost_count + (lease_token IS NOT NULL)::int = %(suspect_lost)s
+                WHERE {IS_DUE} AND lost_count > 0 AND {LOSSES} = %(suspect_lost)s
                 ORDER BY next_attempt_at, id
                 LIMIT %(suspects)s
             ) AS suspect
@@ -75,11 +78,7 @@ offered AS (
             FROM (
                 SELECT *
                 FROM webhook_requests
-                WHERE subscription_id = free.id
-                    AND free.expired_id IS NULL
-                    AND status = 'pending'
-                    AND next_attempt_at <= statement_timestamp()
-                    AND lost_count + (lease_token IS NOT NULL)::int <> %(suspect_lost)s
+                WHERE {IS_DUE} AND {LOSSES} <> %(suspect_lost)s
                 ORDER BY next_attempt_at, id
                 LIMIT greatest(free.slots, 0)
             ) AS due
