@@ -63,7 +63,7 @@ def start() -> Iterator[Callable[..., Process]]:
         )
         processes.append(process)
         first = process.stdout.readline()
-        match = re.fullmatch(r"Receiving on (http://127\.0\.0\.1:\d+/) \(Ctrl-C ends it\)\n", first)
+        match = re.fullmatch(r"Receiving on (http://(?:127\.0\.0\.1|\[::1\]):\d+/) \(Ctrl-C ends it\)\n", first)
         assert match, first
         return Process(process=process, url=match[1])
 
@@ -190,6 +190,9 @@ def test_it_waits_as_long_as_it_is_told(start):
         (["--port", "x"], BAD_PORT),
         (["--port", "65536"], BAD_PORT),
         (["--port", "-1"], BAD_PORT),
+        (["--host", "localhost"], "Error: argument --host: write an IP address, such as 127.0.0.1 or ::1"),
+        (["--host", ""], "Error: argument --host: write an IP address, such as 127.0.0.1 or ::1"),
+        (["--secret", ""], "Error: argument --secret: the secret is empty"),
         (["--secret", "whsec_"], "Error: argument --secret: The part after whsec_ is empty."),
         (["--secret", "whsec_!"], "Error: argument --secret: The part after whsec_ is not base64."),
         (["--delay", "-1"], "Error: argument --delay: a delay is from 0 to 3600 seconds"),
@@ -208,3 +211,16 @@ def test_it_says_when_the_port_is_taken(receiver):
         call_command("webhook_receiver", "--port", str(receiver.server_port))
     told = f"Cannot listen on 127.0.0.1:{receiver.server_port} (Address already in use). Choose another port with"
     assert str(refused.value) == f"{told} --port."
+
+
+def test_it_says_when_the_address_is_none_of_this_machine():
+    with pytest.raises(CommandError) as refused:
+        call_command("webhook_receiver", "--host", "192.0.2.1", "--port", "0")
+    told = "Cannot listen on 192.0.2.1:0 (Cannot assign requested address). Choose another address with --host."
+    assert str(refused.value) == told
+
+
+def test_it_listens_on_ipv6(start):
+    receiver = start("--host", "::1")
+    assert receiver.url.startswith("http://[::1]:")
+    assert receiver.post().status_code == 200

@@ -1,11 +1,14 @@
 """A receiver to try the service with: prints what it gets, and answers as told."""
 
+import errno
 import json
+import socket
 import threading
 import time
 from argparse import ArgumentTypeError
 from collections.abc import Sequence
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from ipaddress import ip_address
 from itertools import chain, repeat
 from typing import Any
 
@@ -17,6 +20,9 @@ from subscriptions.visible import visible
 TOLERANCE_SECONDS = 300
 LONGEST_DELAY_SECONDS = 3600
 
+# What stands in the way of a port; anything else is the address's doing.
+PORT_ERRORS = (errno.EADDRINUSE, errno.EACCES)
+
 
 def statuses(text: str) -> list[int]:
     try:
@@ -26,6 +32,13 @@ def statuses(text: str) -> list[int]:
     if not all(200 <= code <= 599 for code in codes):
         raise ArgumentTypeError("a status code is from 200 to 599")
     return codes
+
+
+def address(text: str) -> str:
+    try:
+        return str(ip_address(text))
+    except ValueError:
+        raise ArgumentTypeError("write an IP address, such as 127.0.0.1 or ::1") from None
 
 
 def port(text: str) -> int:
@@ -45,6 +58,8 @@ def seconds(text: str) -> float:
 
 
 def signing_key(secret: str) -> bytes:
+    if not secret:
+        raise ArgumentTypeError("the secret is empty")
     try:
         return signing.key_of(secret)
     except ValueError as error:
@@ -66,6 +81,7 @@ class Receiver(ThreadingHTTPServer):
         delay: float,
         hang: bool,
     ) -> None:
+        self.address_family = socket.AF_INET6 if ":" in address[0] else socket.AF_INET
         super().__init__(address, Handler)
         self.key = key
         self.delay = delay
@@ -141,7 +157,9 @@ class Command(BaseCommand):
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("--port", type=port, default=9000, help="Port to listen on; default %(default)s.")
-        parser.add_argument("--host", default="127.0.0.1", help="Address to listen on; default %(default)s.")
+        parser.add_argument(
+            "--host", type=address, default="127.0.0.1", help="Address to listen on; default %(default)s."
+        )
         parser.add_argument(
             "--secret", type=signing_key, help="The subscription's secret, to check signatures with."
         )
@@ -155,6 +173,7 @@ class Command(BaseCommand):
         parser.add_argument("--hang", action="store_true", help="Never answer.")
 
     def handle(self, *args: Any, **options: Any) -> None:
+        host = f"[{options['host']}]" if ":" in options["host"] else options["host"]
         try:
             receiver = Receiver(
                 (options["host"], options["port"]),
@@ -164,11 +183,10 @@ class Command(BaseCommand):
                 hang=options["hang"],
             )
         except OSError as error:
-            raise CommandError(
-                f"Cannot listen on {options['host']}:{options['port']} ({error.strerror}). "
-                "Choose another port with --port."
-            ) from None
-        self.stdout.write(f"Receiving on http://{options['host']}:{receiver.server_port}/ (Ctrl-C ends it)")
+            wrong = "port with --port" if error.errno in PORT_ERRORS else "address with --host"
+            told = f"Cannot listen on {host}:{options['port']} ({error.strerror}). Choose another {wrong}."
+            raise CommandError(told) from None
+        self.stdout.write(f"Receiving on http://{host}:{receiver.server_port}/ (Ctrl-C ends it)")
         self.stdout.flush()
         try:
             receiver.serve_forever()
