@@ -14,8 +14,8 @@ from psycopg.errors import UndefinedTable
 
 from config import keys
 
-# What a closed pipe and a full disk answer.
-UNWRITABLE = {errno.EPIPE, errno.ENOSPC}
+# What a closed pipe, a full disk and what was closed from the beginning answer.
+UNWRITABLE = {errno.EPIPE, errno.ENOSPC, errno.EBADF}
 
 EMBEDDED_HINT = " This is the database of `make run`, which has to be running."
 
@@ -29,6 +29,7 @@ class Utility(ManagementUtility):
 
 def main() -> None:
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")
+    _open_what_is_closed()
     try:
         _run()
     except KeyboardInterrupt:
@@ -47,6 +48,18 @@ def main() -> None:
         sys.exit(f"The output could not be written: {error.strerror}.")
 
 
+def _open_what_is_closed() -> None:
+    """Put something in the place of outputs that were closed (`>&-`), which Python has none for.
+
+    Of what a command has to say it is to be told that it could not be written, as of a new API key;
+    of the course of things it need not.
+    """
+    if sys.stdout is None:
+        sys.stdout = os.fdopen(os.open(os.devnull, os.O_RDONLY), "w")
+    if sys.stderr is None:
+        sys.stderr = os.fdopen(os.open(os.devnull, os.O_WRONLY), "w")
+
+
 def _run() -> None:
     if isinstance(sys.stdout, io.TextIOWrapper):
         # Names are in any script, and a terminal may know ASCII alone.
@@ -59,8 +72,7 @@ def _run() -> None:
         Utility(sys.argv).execute()
     finally:
         # Here, and not as Python ends, it can be told that this fails.
-        if sys.stdout is not None:
-            sys.stdout.flush()
+        sys.stdout.flush()
 
 
 def _in_words(error: OperationalError | ProgrammingError) -> str:

@@ -87,3 +87,25 @@ def test_output_that_cannot_be_written_is_told(why, unbuffered):
     )
     os.close(stdout)
     assert (result.returncode, result.stderr) == (1, f"The output could not be written: {why}.\n")
+
+
+def test_output_that_was_closed_from_the_beginning_is_told():
+    told = "The output could not be written: Bad file descriptor.\n"
+    assert manage_in_shell("help >&-") == (1, told)
+    assert manage_in_shell("check >&- 2>&-") == (1, "")
+
+
+def test_what_is_said_besides_may_be_closed():
+    assert manage_in_shell("check -v0 2>&-")[0] == 0
+
+
+def manage_in_shell(command):
+    result = subprocess.run(
+        ["/bin/sh", "-c", f"exec '{sys.executable}' manage.py {command}"],
+        cwd=BASE_DIR,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    return result.returncode, result.stdout + result.stderr
