@@ -10,6 +10,7 @@ from typing import Any, Self
 
 import redis
 from django.db import Error, connection
+from redis._parsers.hiredis import _HiredisParser
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 from rq import SimpleWorker, worker_registration
@@ -37,6 +38,9 @@ REDIS_HANGS_AFTER_SECONDS = JOB_WAIT_SECONDS + 1
 # Of more workers than these RQ would take long to find out which are alive.
 MOST_WORKERS = 1_000
 
+# What Redis answers a worker is small: a job, or the names of MOST_WORKERS.
+MOST_ANSWER_BYTES = 1_000_000
+
 # Python looks for garbage in cycles when there are so many objects more than at the last time.
 # A drain leaves none behind, and with Python's own 700 a tenth of its time goes into looking.
 GARBAGE_THRESHOLD = 50_000
@@ -53,8 +57,31 @@ class TakenJob(queue.Job):
         """
         try:
             return super().fetch(*args, **kwargs)
-        except (NoSuchJobError, ValueError, redis.ResponseError) as error:
+        except (NoSuchJobError, ValueError, redis.ResponseError, redis.InvalidResponse) as error:
             raise DequeueTimeout(JOB_WAIT_SECONDS, args[0]) from error
+
+    @classmethod
+    def fetch_many(cls, *args: Any, **kwargs: Any) -> list[RQJob | None]:
+        """Return none: RQ asks for the jobs that wait for one. None of ours does, and there may be a million."""
+        return []
+
+
+class BriefAnswers(_HiredisParser):
+    """Has a client of Redis give up on an answer larger than any that a worker asks for."""
+
+    _size = 0
+
+    def read_response(self, *args: Any, **kwargs: Any) -> Any:
+        self._size = 0
+        return super().read_response(*args, **kwargs)
+
+    def read_from_socket(self, *args: Any, **kwargs: Any) -> bool:
+        before = self._reader.len()
+        is_read = bool(super().read_from_socket(*args, **kwargs))  # type: ignore[no-untyped-call]
+        self._size += self._reader.len() - before
+        if self._size > MOST_ANSWER_BYTES:
+            raise redis.InvalidResponse("This answer of Redis is too large.")
+        return is_read
 
 
 class AskingOnce(Retry):
@@ -96,7 +123,10 @@ class Worker(SimpleWorker):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         # RQ waits for a job for 15 seconds less than this.
         kwargs |= {"worker_ttl": JOB_WAIT_SECONDS + 15, "log_job_description": False}
-        kwargs["connection"].connection_pool.connection_kwargs["retry"] = AskingOnce()
+        kwargs["connection"].connection_pool.connection_kwargs |= {
+            "retry": AskingOnce(),
+            "parser_class": BriefAnswers,
+        }
         super().__init__(*args, **kwargs)
         self._kept_alive_at = 0.0
         Worker.current = self

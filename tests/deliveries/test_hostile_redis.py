@@ -5,6 +5,7 @@ import json
 import logging
 import threading
 import time
+import tracemalloc
 import zlib
 from concurrent.futures import ThreadPoolExecutor
 
@@ -343,3 +344,49 @@ def test_a_job_that_unpacks_to_a_great_deal_is_none(client, tmp_path, field, siz
     strange_job(client, folder=str(tmp_path), **{field: zlib.compress(bytes(size), 9)})
     with pytest.raises(NoSuchJobError):
         queue.Job.fetch("strange", connection=client)
+
+
+def left_for_maintenance(client, tmp_path) -> None:
+    """Leave a job to the worker that does not empty its queue, with a look of its own, before it takes one."""
+    data = f'["{queue.RUN_OPERATIONS}", null, [], {{}}]'
+    strange_job(client, folder=str(tmp_path), data=data, origin="maintenance")
+    client.rename("rq:queue:deliveries", "rq:queue:maintenance")
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        "redis.call('hset', 'rq:job:strange', 'meta', string.rep('x', 60000000))",
+        "for i = 1, 60000 do redis.call('hset', 'rq:job:strange', i, string.rep('x', 1000)) end",
+        "redis.call('lpush', 'rq:queue:maintenance', string.rep('x', 60000000))",
+        "redis.call('sadd', 'rq:job:strange:dependents', string.rep('x', 60000000))",
+    ],
+    ids=["a large field", "many fields", "a large id", "a large dependent"],
+)
+def test_a_worker_does_not_read_what_would_fill_its_memory(client, tmp_path, spoil):
+    left_for_maintenance(client, tmp_path)
+    client.eval(spoil, 0)
+    logging.disable()  # pytest keeps what is logged, with the stack and all that is in it
+    tracemalloc.start()
+    try:
+        for _ in range(2):
+            call_command("rqworker", "maintenance", "--burst")
+        _, most_bytes = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+        logging.disable(logging.NOTSET)
+    assert most_bytes < 20_000_000
+    assert not client.exists("rq:queue:maintenance")
+
+
+@pytest.mark.django_db
+def test_a_worker_does_not_fetch_jobs_that_wait_for_another(client, tmp_path):
+    left_for_maintenance(client, tmp_path)
+    client.sadd("rq:job:strange:dependents", "another")
+    with client.monitor() as monitor:
+        call_command("rqworker", "maintenance", "--burst")
+        client.echo("the end")
+        commands = list(iter(lambda: monitor.next_command()["command"], "ECHO the end"))
+    assert any(command == "SMEMBERS rq:job:strange:dependents" for command in commands)
+    assert not any("rq:job:another" in command for command in commands)
