@@ -285,6 +285,8 @@ def _work(queue_name: str, make_worker: Callable[[], Worker], *, burst: bool) ->
         queue.drop_misshapen()
         make_worker().work(burst=burst, logging_level="WARNING")
     except redis.RedisError as error:
+        if burst:
+            raise
         logger.warning("the worker lost Redis", extra={"queue": queue_name, "reason": str(error)})
     finally:
         # One that gave up in the middle of a job counts as busy with it for ever, and the alarm that a sign

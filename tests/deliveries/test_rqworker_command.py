@@ -4,6 +4,7 @@ import pytest
 from django.core.management import CommandError, call_command
 
 from deliveries import queue
+from tests.service import free_port
 
 pytestmark = pytest.mark.usefixtures("fresh_worker")
 
@@ -31,3 +32,10 @@ def test_it_leaves_the_other_queue_alone(make_subscription, make_request, receiv
 def test_it_wants_exactly_one_of_the_two_queues(arguments):
     with pytest.raises(CommandError):
         call_command("rqworker", *arguments, "--burst")
+
+
+def test_a_burst_without_redis_is_a_failure(settings):
+    settings.REDIS_URL = f"redis://127.0.0.1:{free_port()}"
+    with pytest.raises(CommandError) as failed:
+        call_command("rqworker", queue.DELIVERIES, "--burst")
+    assert str(failed.value).startswith("Redis does not work: ")

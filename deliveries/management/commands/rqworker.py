@@ -2,7 +2,8 @@
 
 from typing import Any, cast
 
-from django.core.management.base import BaseCommand, CommandParser
+import redis
+from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django_rq.workers import get_worker
 
 from deliveries import queue
@@ -29,4 +30,7 @@ class Command(BaseCommand):
             )
             return cast(Worker, worker)
 
-        run_worker(name, make_worker=make_worker, burst=options["burst"])
+        try:
+            run_worker(name, make_worker=make_worker, burst=options["burst"])
+        except redis.RedisError as error:  # of a burst alone: otherwise a worker outlives it
+            raise CommandError(f"Redis does not work: {error}") from None
