@@ -11,7 +11,8 @@ from cryptography.hazmat.primitives.asymmetric.types import PublicKeyTypes
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_private_key
 from cryptography.x509.oid import PublicKeyAlgorithmOID
 
-MAX_LENGTH = 65_536
+# Some thirty certificates. They are read anew for each connection, which with so many takes half a megabyte.
+MAX_LENGTH = 16_384
 
 MAX_KEY_LENGTH = 8_192
 

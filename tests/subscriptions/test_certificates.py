@@ -55,7 +55,7 @@ def test_it_refuses_certificates_for_which_a_password_would_be_asked_at_the_term
 
 
 def test_it_refuses_more_than_anybody_needs(authority):
-    with pytest.raises(RefusedCertificate, match=r"^The certificates have at most 65536 characters\.$"):
+    with pytest.raises(RefusedCertificate, match=r"^The certificates have at most 16384 characters\.$"):
         check_certificates(authority.bundle.read_text() * 200)
 
 
