@@ -47,4 +47,5 @@ def build(
         timeout_seconds=target.timeout_seconds,
         certificates=extras.certificates,
         credentials=extras.credentials,
+        customer=target.customer,
     )

@@ -82,9 +82,10 @@ class _Errand:
 
 @dataclass(kw_only=True, slots=True, eq=False)
 class _Fetch:
-    """A token that is being fetched, and the errands that wait for it."""
+    """A token that is being fetched, for a customer, and the errands that wait for it."""
 
     key: _Key
+    customer: str
     in_body: bool = False
     errands: list[_Errand] = field(default_factory=list)
 
@@ -142,7 +143,8 @@ class Courier:
             return
         fetch = self._fetches.get(errand.key)
         if fetch is None:
-            fetch = _Fetch(key=errand.key, in_body=errand.key.digest in self._in_body)
+            is_in_body = errand.key.digest in self._in_body
+            fetch = _Fetch(key=errand.key, customer=errand.call.customer, in_body=is_in_body)
             self._start(fetch)
         fetch.errands.append(errand)
 
@@ -160,6 +162,7 @@ class Courier:
             body=body,
             timeout_seconds=FETCH_SECONDS,
             certificates=self._certificates_of_fetch(fetch.key),
+            customer=fetch.customer,
         )
         self._transport.send(call)
         self._fetches[fetch.key] = fetch

@@ -92,7 +92,8 @@ _CERTIFICATE_ERRORS = (pycurl.E_SSL_CACERT_BADFILE, pycurl.E_BAD_FUNCTION_ARGUME
 class Call:
     """One POST to make. `tag` is the caller's own, to know the call by when it is finished.
 
-    A call with `credentials` needs an access token, which courier.py sees to.
+    A call with `credentials` needs an access token, which courier.py sees to. `customer` is
+    whose it is: one's host names hold up no other's (resolver.py).
     """
 
     tag: Any
@@ -102,6 +103,7 @@ class Call:
     timeout_seconds: float
     certificates: Certificates | None = None
     credentials: ClientCredentials | None = None
+    customer: str = ""
 
     def check(self) -> None:
         """Refuse what could smuggle a line into the request; libcurl would send it as it is."""

@@ -3,7 +3,9 @@
 libcurl would look names up in a fixed number of threads, and once all of them wait for
 name servers that do not answer, no name is found any more. Here each name is looked up
 once for all calls that want it; a name that was found before is used at once, and looked
-up again behind the scenes. So only names that nobody has called yet can be held up.
+up again behind the scenes. So only names that nobody has called yet can be held up, and
+those of one customer hold up no other's: they share the threads as the calls share a
+worker's slots.
 
 What is found is not judged here: the socket's address is, when it opens (handle.py).
 """
@@ -13,11 +15,15 @@ import queue
 import socket
 import threading
 import time
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import lru_cache
 from ipaddress import ip_address
+from typing import NamedTuple
 from urllib.parse import urlsplit
+
+from deliveries.slots import Slots
 
 # A name is looked up again when it is older than this, and forgotten when nobody has
 # asked for it for this long. A name that was not found is tried again soon.
@@ -25,7 +31,8 @@ FRESH_SECONDS = 30.0
 FORGOTTEN_SECONDS = 3600.0
 UNKNOWN_SECONDS = 5.0
 
-THREADS = 32
+# Of these one customer has at most half.
+THREADS = 64
 MAX_ADDRESSES = 8
 
 Lookup = Callable[[str], list[str]]
@@ -38,11 +45,17 @@ class _Name:
     addresses: list[str] = field(default_factory=list)
     looked_up_at: float | None = None
     asked_at: float = 0.0
-    is_being_looked_up: bool = False
 
     def is_current(self, now: float) -> bool:
         lasts = FRESH_SECONDS if self.addresses else UNKNOWN_SECONDS
         return self.looked_up_at is not None and now - self.looked_up_at < lasts
+
+
+class _Want(NamedTuple):
+    """A name that a customer wants to be looked up."""
+
+    customer: str
+    host: str
 
 
 class Resolver:
@@ -56,7 +69,11 @@ class Resolver:
         self._clock = clock
         self._names: dict[str, _Name] = {}
         self._lock = threading.Lock()
-        self._wanted: queue.SimpleQueue[str | None] = queue.SimpleQueue()
+        # What is wanted and not found out yet; of that, by customer, what no thread is free for.
+        self._wants: set[_Want] = set()
+        self._waiting: dict[str, deque[_Want]] = {}
+        self._slots = Slots(THREADS)
+        self._taken: queue.SimpleQueue[_Want | None] = queue.SimpleQueue()
         self._threads = 0
         self._idle = threading.Semaphore(0)
         self._swept_at = self._clock()
@@ -72,7 +89,7 @@ class Resolver:
         except BlockingIOError:
             return
 
-    def addresses_of(self, host: str) -> list[str] | None:
+    def addresses_of(self, host: str, customer: str = "") -> list[str] | None:
         """Return the addresses of `host`, none if there is no such name, None while it is being looked up.
 
         Addresses that are not fresh any more are returned all the same, and looked up again.
@@ -82,43 +99,68 @@ class Resolver:
             self._sweep(now)
             name = self._names.setdefault(host, _Name())
             name.asked_at = now
-            if not name.is_current(now) and not name.is_being_looked_up:
-                name.is_being_looked_up = True
-                self._want(host)
+            if not name.is_current(now):
+                self._want(_Want(customer, host))
             if name.addresses or name.is_current(now):
                 return name.addresses
         return None
 
     def close(self) -> None:
         """Let the threads end, each when its look-up has."""
-        for _ in range(self._threads):
-            self._wanted.put(None)
-        with self._lock:  # no look-up that ends from here on may touch the event
+        with self._lock:  # no look-up that ends from here on may touch the event, or begin another
+            for _ in range(self._threads):
+                self._taken.put(None)
             os.close(self._event)
             self._event = -1
 
-    def _want(self, host: str) -> None:
-        self._wanted.put(host)
+    def _want(self, want: _Want) -> None:
+        """Have a name looked up in this customer's turn, whoever else wants it and waits for his."""
+        if want not in self._wants:
+            self._wants.add(want)
+            self._waiting.setdefault(want.customer, deque()).append(want)
+            self._hand_out()
+
+    def _hand_out(self) -> None:
+        """Give threads what waits for one, as far as its customer may have one."""
+        for customer, wants in list(self._waiting.items()):
+            while wants and self._slots.allowance(customer):
+                self._slots.take(customer)
+                self._taken.put(wants.popleft())
+                self._start_thread()
+            if not wants:
+                del self._waiting[customer]
+
+    def _start_thread(self) -> None:
         if not self._idle.acquire(blocking=False) and self._threads < THREADS:
             self._threads += 1
             threading.Thread(target=self._work, name="resolver", daemon=True).start()
 
     def _work(self) -> None:
-        while (host := self._wanted.get()) is not None:
+        while (want := self._taken.get()) is not None:
+            if self._is_current(want.host):  # another customer's turn came first
+                self._note(want, None)
+                continue
             try:
-                addresses = self._lookup(host)
+                addresses = self._lookup(want.host)
             except (OSError, UnicodeError):
                 addresses = []
-            self._note(host, addresses)
+            self._note(want, addresses)
 
-    def _note(self, host: str, addresses: list[str]) -> None:
+    def _is_current(self, host: str) -> bool:
         with self._lock:
-            name = self._names.setdefault(host, _Name())
-            name.is_being_looked_up = False
-            name.looked_up_at = self._clock()
-            name.addresses = addresses
+            return self._names[host].is_current(self._clock())
+
+    def _note(self, want: _Want, addresses: list[str] | None) -> None:
+        with self._lock:
+            if addresses is not None:
+                name = self._names[want.host]
+                name.looked_up_at = self._clock()
+                name.addresses = addresses
+            self._wants.remove(want)
+            self._slots.give_back(want.customer)
             self._idle.release()
             if self._event != -1:
+                self._hand_out()
                 os.eventfd_write(self._event, 1)
 
     def _sweep(self, now: float) -> None:
@@ -126,8 +168,9 @@ class Resolver:
         if now - self._swept_at < FORGOTTEN_SECONDS / 10:
             return
         self._swept_at = now
+        wanted = {want.host for want in self._wants}
         for host, name in list(self._names.items()):
-            if now - name.asked_at > FORGOTTEN_SECONDS and not name.is_being_looked_up:
+            if now - name.asked_at > FORGOTTEN_SECONDS and host not in wanted:
                 del self._names[host]
 
 

@@ -149,7 +149,7 @@ class Transport:
 
     def _start_or_wait(self, each: _Waiting) -> None:
         waited = time.monotonic() - each.since
-        addresses = self._resolver.addresses_of(each.host)
+        addresses = self._resolver.addresses_of(each.host, each.call.customer)
         if addresses:
             self._start(each.call, addresses, waited)
         elif addresses is None and waited < each.call.timeout_seconds:

@@ -3,9 +3,13 @@
 import contextlib
 import select
 import threading
+from dataclasses import replace
 
 import pytest
 
+from deliveries import calls
+from deliveries.leases import Target
+from deliveries.outcome import ErrorClass
 from deliveries.resolver import (
     FORGOTTEN_SECONDS,
     FRESH_SECONDS,
@@ -15,6 +19,9 @@ from deliveries.resolver import (
     look_up,
     split_host,
 )
+from tests.deliveries import hostile
+from tests.deliveries.calling import a_call, make_transport, outcomes, url_of
+from tests.deliveries.hostile import listening
 
 
 class Names:
@@ -58,9 +65,9 @@ def resolver(names, clock):
         names.may_answer.set()
 
 
-def wait_for(resolver, host):
+def wait_for(resolver, host, customer=""):
     """Ask until the look-up has ended, woken as the transport is."""
-    while (addresses := resolver.addresses_of(host)) is None:
+    while (addresses := resolver.addresses_of(host, customer)) is None:
         assert select.select([resolver], [], [], 10)[0]
         resolver.clear_event()
     return addresses
@@ -113,8 +120,70 @@ def test_it_forgets_names_that_nobody_asks_for(resolver, clock):
 def test_it_never_has_more_threads_than_it_may(resolver, names):
     names.may_answer.clear()
     for number in range(200):
-        resolver.addresses_of(f"{number}.example")
+        resolver.addresses_of(f"{number}.example", f"customer {number}")
     assert resolver._threads == THREADS
+
+
+@pytest.fixture
+def half_silent():
+    """A look-up that finds some names at once, and others not before the test is over."""
+    is_over = threading.Event()
+
+    def look_up_unless_silent(host):
+        if host.endswith(".silent.example"):
+            is_over.wait(10)
+        return ["127.0.0.1"]
+
+    yield look_up_unless_silent
+    is_over.set()
+
+
+def test_names_that_nobody_answers_for_hold_up_no_other_customer(half_silent):
+    """Not even the same name, which waits for its turn among those of somebody else."""
+    with contextlib.closing(Resolver(half_silent)) as resolver:
+        for number in range(200):
+            assert resolver.addresses_of(f"{number}.silent.example", "one") is None
+        assert resolver.addresses_of("a.example", "one") is None
+        assert wait_for(resolver, "a.example", "another") == ["127.0.0.1"]
+
+
+def test_calls_of_one_customer_hold_up_no_other(half_silent):
+    silent = [a_call(f"http://{number}.silent.example/", seconds=1) for number in range(200)]
+    with listening(hostile.answers(hostile.OK)) as listener:
+        call = a_call(url_of(listener, host="localhost"), tag="healthy", seconds=0.8)
+        with contextlib.closing(make_transport(resolver=Resolver(half_silent))) as transport:
+            found = outcomes(transport, *(replace(each, customer="one") for each in silent), call)
+    assert found["healthy"].is_success
+    assert found[""].error == ErrorClass.DNS
+
+
+def test_a_call_is_that_of_its_subscriptions_customer(make_subscription):
+    for tenant in ("", "acme"):
+        subscription = make_subscription(tenant=tenant)
+        call = calls.build(
+            Target.of_subscription(subscription),
+            tag=None,
+            request_id=subscription.id,
+            event_type="a",
+            attempt_number=1,
+            payload=b"{}",
+            at=subscription.created_at,
+        )
+        assert call.customer == (tenant or str(subscription.id))
+
+
+def test_what_two_customers_want_is_looked_up_and_leaves_nothing_behind(resolver, names):
+    names.may_answer.clear()
+    for number in range(THREADS):
+        resolver.addresses_of(f"{number}.example", f"customer {number}")
+    for customer in ("one", "another"):
+        resolver.addresses_of("a.example", customer)
+    names.may_answer.set()
+    while resolver._wants:
+        assert select.select([resolver], [], [], 10)[0]
+        resolver.clear_event()
+    assert resolver._slots.free == THREADS
+    assert resolver._waiting == {}
 
 
 def test_a_look_up_that_ends_after_the_closing_does_no_harm(names):
