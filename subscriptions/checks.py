@@ -117,6 +117,15 @@ def check_proxy_count(**kwargs: Any) -> list[CheckMessage]:
     return [Error("PROXY_COUNT is negative.", hint=hint, id="subscriptions.E008")]
 
 
+@register()
+def check_lockout(**kwargs: Any) -> list[CheckMessage]:
+    """Whoever fails to log in is locked out some time, and is not before."""
+    names = ("LOGIN_FAILURE_LIMIT", "LOGIN_LOCKOUT_MINUTES")
+    hint = "Give a number from 1 on: with 0 minutes passwords can be guessed, with 0 failures nobody gets in."
+    wrong = [name for name in names if getattr(settings, name) < 1]
+    return [Error(f"{name} is less than 1.", hint=hint, id="subscriptions.E009") for name in wrong]
+
+
 @register(deploy=True)
 def check_proxy(**kwargs: Any) -> list[CheckMessage]:
     """Behind a proxy, callers are told apart."""

@@ -191,6 +191,14 @@ def test_it_refuses_a_negative_number_of_proxies(settings):
     assert [finding.id for finding in run_checks()] == ["subscriptions.E008"]
 
 
+@pytest.mark.parametrize("name", ["LOGIN_FAILURE_LIMIT", "LOGIN_LOCKOUT_MINUTES"])
+@pytest.mark.parametrize(("value", "is_wrong"), [(-1, True), (0, True), (1, False)])
+def test_it_refuses_a_lockout_that_is_none(settings, name, value, is_wrong):
+    setattr(settings, name, value)
+    findings = [(finding.id, finding.msg) for finding in run_checks()]
+    assert findings == ([("subscriptions.E009", f"{name} is less than 1.")] if is_wrong else [])
+
+
 @pytest.mark.parametrize(
     ("limit", "is_wrong"),
     [("", False), ("500/second", False), ("10 per 5 minutes", False), ("fast", True), ("5", True)],
