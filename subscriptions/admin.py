@@ -46,6 +46,13 @@ BUTTONS = {
     Subscription.Status.DISABLED: "enable",
 }
 
+# They are locked while each is recorded, and workers wait for them: twice as many take seconds, and ten times as
+# many longer than the database lets a transaction idle.
+MOST_AT_ONCE = 1_000
+TOO_MANY = (
+    f"Nothing was changed: more than {MOST_AT_ONCE:,} are selected. Narrow the list, or select page by page."
+)
+
 
 @admin.register(Subscription)
 class SubscriptionAdmin(AuditedAdmin):
@@ -228,7 +235,10 @@ class SubscriptionAdmin(AuditedAdmin):
         operation: Callable[[SubscriptionQuerySet], int],
     ) -> HttpResponse | None:
         """Move subscriptions, and lead to the page of a single one; None leads back to the list."""
-        ids = list(selected.values_list("id", flat=True))
+        ids = list(selected.values_list("id", flat=True)[: MOST_AT_ONCE + 1])
+        if len(ids) > MOST_AT_ONCE:
+            self.message_user(request, TOO_MANY, messages.ERROR)
+            return None
         changed = perform(request, action, selected.existing(), operation=operation)
         self.message_user(request, f"{verb} {changed} of {len(ids)} selected subscriptions.")
         if len(ids) != 1:

@@ -187,3 +187,19 @@ def test_it_changes_nothing_on_a_get(operator, make_subscription):
     operator.get(LIST, {"action": "disable", "_selected_action": str(subscription.id)})
     subscription.refresh_from_db()
     assert subscription.status == "active"
+
+
+def test_it_changes_no_more_than_1000_at_once(operator, make_subscription):
+    subscription = make_subscription()
+    Subscription.objects.bulk_create(
+        Subscription(target_url=f"https://receiver.example.com/{number}", secret=b"", secret_hint="")
+        for number in range(1_000)
+    )
+    fields = {"action": "pause", "_selected_action": str(subscription.id), "select_across": "1"}
+    assert messages_of(operator.post(LIST, fields, follow=True)) == [
+        "Nothing was changed: more than 1,000 are selected. Narrow the list, or select page by page."
+    ]
+    assert not Subscription.objects.filter(status="paused").exists()
+    assert messages_of(operator.post(f"{LIST}?q=127.0.0.1", fields, follow=True)) == [
+        "Paused 1 of 1 selected subscriptions."
+    ]
