@@ -6,8 +6,9 @@ from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
 from deliveries.models import WebhookRequest
+from subscriptions.models import Subscription
 from tests import history
-from tests.deliveries.admin.pages import ATTEMPTS, EVENTS, LISTS, REQUESTS, replay
+from tests.deliveries.admin.pages import ATTEMPTS, EVENTS, LISTS, REQUESTS, replay, shown
 from tests.staff import messages_of
 
 pytestmark = pytest.mark.django_db
@@ -68,6 +69,19 @@ def test_it_gives_up_on_a_search_that_takes_too_long(operator, fields):
     assert messages_of(operator.get(REQUESTS)) == [
         "That search took too long and was given up. Narrow it, to the past hour for instance."
     ]
+
+
+def test_it_names_no_great_number_of_subscriptions_in_a_search(operator, make_subscription, make_settled):
+    row = make_settled(make_subscription("https://receiver.example.com/hook"))
+    make_settled(make_subscription("http://receiver.example.com/hook"))
+    Subscription.objects.bulk_create(
+        Subscription(target_url=f"https://{number}.example.com/", secret=b"", secret_hint="")
+        for number in range(1_000)
+    )
+    with CaptureQueriesContext(connection) as captured:
+        assert shown(operator, REQUESTS, q="https://") == [row]
+    assert max(len(query["sql"]) for query in captured) < 10_000
+    assert shown(operator, REQUESTS, q="https://receiver") == [row]
 
 
 def test_an_action_may_take_longer_than_a_list(operator, make_subscription, make_settled):
