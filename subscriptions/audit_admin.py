@@ -24,6 +24,9 @@ PAGES = {
     "user": "admin:auth_user_change",
 }
 
+# What is changed may have 65,536 bytes a field, and very much more when it is indented.
+MAX_READABLE_LENGTH = 1_000_000
+
 
 class RecordedFilter(TimeFilter):
     title = "recorded"
@@ -91,8 +94,14 @@ class AuditEntryAdmin(ReadOnlyAdmin):
 
     @admin.display(description="before")
     def shown_before(self, entry: AuditEntry) -> str:
-        return preformatted(json.dumps(entry.before, indent=2, ensure_ascii=False))
+        return preformatted(_readable(entry.before))
 
     @admin.display(description="after")
     def shown_after(self, entry: AuditEntry) -> str:
-        return preformatted(json.dumps(entry.after, indent=2, ensure_ascii=False))
+        return preformatted(_readable(entry.after))
+
+
+def _readable(fields: dict[str, Any]) -> str:
+    """Return JSON indented, unless it grows beyond all bounds, with each line at a depth of hundreds."""
+    indented = json.dumps(fields, indent=2, ensure_ascii=False)
+    return indented if len(indented) <= MAX_READABLE_LENGTH else json.dumps(fields, ensure_ascii=False)

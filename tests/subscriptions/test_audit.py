@@ -1,5 +1,6 @@
 """The audit log: every change and action once, without secrets, and for good."""
 
+import json
 import re
 from datetime import timedelta
 
@@ -269,3 +270,14 @@ def test_it_ignores_what_the_engine_notes(make_subscription):
 def test_it_cuts_long_texts():
     entry = audit.entry(ACTOR, "change", after={"description": "x" * 5000})
     assert entry.after == {"description": f"{'x' * 1000}… (5000 characters)"}
+
+
+def test_it_indents_nothing_that_would_grow_beyond_all_bounds(operator):
+    def shown(example: str) -> str:
+        actor = Actor(kind=AuditEntry.ActorKind.COMMAND)
+        audit.record(actor, "add", kind="event type", after={"example": json.loads(example)})
+        entry = AuditEntry.objects.filter(action="add").first()
+        return operator.get(f"/admin/subscriptions/auditentry/{entry.id}/change/").content.decode()
+
+    assert "\n    1,\n    2\n" in shown("[1, 2]")
+    assert len(shown("[" * 400 + "1," * 21_000 + "1" + "]" * 400)) < 100_000
