@@ -87,6 +87,8 @@ def perform(request: HttpRequest, action: str, rows: models.QuerySet, *, operati
         ids = list(rows.values_list("pk", flat=True))
         locked = stored.filter(pk__in=ids).select_for_update(no_key=True)
         before = {row.pk: audit.snapshot(row) for row in locked}
+        # What was changed or deleted before the lock was had may be none of them any more.
+        ids = list(rows.filter(pk__in=ids).values_list("pk", flat=True))
         done = operation(rows.model.objects.filter(pk__in=ids))
         entries = []
         for row in stored.filter(pk__in=ids):

@@ -3,6 +3,7 @@
 from datetime import UTC, datetime
 
 import pytest
+from django.db import connection
 from django.db.models.functions import Now
 from django.test import Client
 
@@ -203,3 +204,19 @@ def test_it_changes_no_more_than_1000_at_once(operator, make_subscription):
     assert messages_of(operator.post(f"{LIST}?q=127.0.0.1", fields, follow=True)) == [
         "Paused 1 of 1 selected subscriptions."
     ]
+
+
+def test_it_enables_none_that_is_deleted_meanwhile(operator, make_subscription):
+    subscription = make_subscription(status="disabled")
+
+    def delete_before_the_lock(execute, sql, *arguments):
+        if "FOR NO KEY UPDATE" in sql:
+            Subscription.objects.get().remove()
+        return execute(sql, *arguments)
+
+    with connection.execute_wrapper(delete_before_the_lock):
+        response = operator.post(LIST, {"action": "enable", "_selected_action": str(subscription.id)})
+    assert response.status_code == 302
+    subscription.refresh_from_db()
+    assert (subscription.status, subscription.status_reason) == ("disabled", "deleted")
+    assert not AuditEntry.objects.filter(action="enable").exists()
