@@ -3,7 +3,7 @@
 from typing import Self
 
 from django.db import models
-from django.db.models import Case, F, Q, Value, When
+from django.db.models import Case, F, Func, Q, Sum, Value, When, Window
 
 from deliveries.outcome import HINTS, ErrorClass
 from subscriptions.ids import new_id
@@ -21,8 +21,13 @@ class Trigger(models.TextChoices):
 # The last attempts of a request, whose answers are told along with it. It may be replayed without
 # end, and the answers to all its attempts, some 100 KB each, would fill the memory.
 ANSWERS_TOLD = 100
+# And as many bytes of these together, which JSON may write as six times as many.
+ANSWER_BYTES_TOLD = 1_000_000
 # And the last ones that are told at all: a hundred thousand take 8 s and 200 MB.
 ATTEMPTS_TOLD = 1_000
+
+
+ANSWER = ("response_headers", "response_body")
 
 
 class DeliveryAttemptQuerySet(models.QuerySet["DeliveryAttempt"]):
@@ -31,10 +36,12 @@ class DeliveryAttemptQuerySet(models.QuerySet["DeliveryAttempt"]):
 
         These are empty but for the very last.
         """
-        is_told = Q(attempt_number__gt=F("request__attempt_count") - ANSWERS_TOLD)
+        is_recent = Q(attempt_number__gt=F("request__attempt_count") - ANSWERS_TOLD)
+        is_told = is_recent & Q(answer_bytes__lte=ANSWER_BYTES_TOLD)
         return (
             self.filter(attempt_number__gt=F("request__attempt_count") - ATTEMPTS_TOLD)
-            .defer("response_headers", "response_body")
+            .defer(*ANSWER)
+            .annotate(answer_bytes=_answer_bytes())
             .annotate(
                 told_headers=Case(
                     When(is_told, then="response_headers"), default=Value("", output_field=models.TextField())
@@ -45,6 +52,12 @@ class DeliveryAttemptQuerySet(models.QuerySet["DeliveryAttempt"]):
             )
             .order_by("attempt_number")
         )
+
+
+def _answer_bytes() -> Window:
+    """Return the bytes of an attempt's answer and of those to later attempts of its request."""
+    sizes = [Func(name, function="octet_length", output_field=models.IntegerField()) for name in ANSWER]
+    return Window(Sum(sizes[0] + sizes[1]), partition_by="request_id", order_by=F("attempt_number").desc())
 
 
 class DeliveryAttempt(models.Model):

@@ -6,7 +6,7 @@ from drf_spectacular.utils import OpenApiParameter, extend_schema_field
 from rest_framework import serializers
 
 from deliveries import idempotency
-from deliveries.attempts import ANSWERS_TOLD
+from deliveries.attempts import ANSWER_BYTES_TOLD, ANSWERS_TOLD
 from deliveries.models import DeliveryAttempt, HoldReason, Trigger, WebhookRequest
 from deliveries.outcome import HINTS, ErrorClass
 from subscriptions.event_types import MAX_LENGTH
@@ -101,7 +101,9 @@ class LoggedAttemptSerializer(AttemptSerializer):
     """An attempt of `as_log` with the receiver's answer: headers, and at most 64 KB of the body."""
 
     response_headers = serializers.CharField(
-        source="told_headers", help_text=f"Empty, as the body is, for all but the last {ANSWERS_TOLD} attempts."
+        source="told_headers",
+        help_text=f"Empty, as the body is, for all but the last {ANSWERS_TOLD} attempts, and for those before the "
+        f"last {ANSWER_BYTES_TOLD:,} bytes of answers.",
     )
     response_body = serializers.SerializerMethodField(help_text="At most 64 KB of it.")
 

@@ -134,6 +134,19 @@ def test_it_tells_the_answers_to_the_last_attempts_alone(get, make_subscription,
 
 
 @pytest.mark.parametrize("path", ["/status/request/{}", "/requests/{}"])
+def test_it_tells_a_million_bytes_of_answers(get, make_subscription, make_request, make_attempt, path):
+    request, other = [make_request(make_subscription(), attempt_count=30) for _ in range(2)]
+    for number in range(1, 31):
+        make_attempt(request, number, response_headers="x" * 30_000, response_body=b"\1" * 20_000)
+        make_attempt(other, number)
+    told = [
+        (len(attempt["response_headers"]), len(attempt["response_body"]))
+        for attempt in get(path.format(request.id)).json()["attempts"]
+    ]
+    assert told == [(0, 0)] * 10 + [(30_000, 20_000)] * 20
+
+
+@pytest.mark.parametrize("path", ["/status/request/{}", "/requests/{}"])
 def test_it_tells_the_last_attempts_of_a_request_that_was_replayed_without_end(
     get, make_subscription, make_request, make_attempt, path
 ):
