@@ -2,8 +2,8 @@
 
 An event is stored once, with a webhook request for each subscription of its tenant that
 takes its type and whose filter it meets. One statement finds the subscriptions by type, for
-however many events; filters are looked at here, where there is one. The events are stored by
-statements of a bounded size, all their requests by one.
+however many events; filters, where there are some, are read in parts and looked at here. The
+events are stored by statements of a bounded size, all their requests by one.
 """
 
 import time
@@ -11,6 +11,7 @@ import uuid
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import islice
 from typing import Any
 
 import msgspec
@@ -29,23 +30,37 @@ STORE_SECONDS = 20.0
 # Requests that the events of one batch may make.
 MAX_REQUESTS = 100_000
 
+# Times that an event type of one batch may be taken by a subscription. To look at as many filters takes
+# about as long as FILTER_SECONDS.
+MAX_MATCHES = 300_000
+
+# Filters that are read at once: of a tenant with very many, all of them would fill the memory.
+FILTERS_AT_ONCE = 500
+
 # How long the filters of one call may take: hundreds of them that each look at a large event.
 FILTER_SECONDS = 5.0
 
 # Why a request of a disabled subscription was skipped; it can be recovered.
 DISABLED = "the subscription is disabled"
 
-# The subscriptions of each tenant that take each event type. `event_types` lists names and
+# The subscriptions that take one of the event types, and which they take. `event_types` lists names and
 # wildcards, and `patterns` all that would match: one in common is enough.
 MATCH = """
-SELECT published.number, s.id, s.filter
-FROM unnest(%(tenants)b::text[], %(patterns)b::text[]) WITH ORDINALITY AS published (tenant, patterns, number)
-JOIN subscriptions AS s
-    ON s.tenant = published.tenant
-    AND s.deleted_at IS NULL
-    AND (s.event_types = '{}' OR s.event_types && published.patterns::varchar[])
-ORDER BY published.number, s.id
+SELECT matched.id, matched.has_filter, array_agg(matched.number)
+FROM (
+    SELECT s.id, s.filter IS NOT NULL AS has_filter, published.number
+    FROM unnest(%(tenants)b::text[], %(patterns)b::text[]) WITH ORDINALITY AS published (tenant, patterns, number)
+    JOIN subscriptions AS s
+        ON s.tenant = published.tenant
+        AND s.deleted_at IS NULL
+        AND (s.event_types = '{}' OR s.event_types && published.patterns::varchar[])
+    LIMIT %(limit)s
+) AS matched
+GROUP BY matched.id, matched.has_filter
+ORDER BY matched.id
 """
+
+FILTERS = "SELECT id, filter FROM subscriptions WHERE id = ANY(%(ids)s)"
 
 # The ids are ours: where it is in doubt whether a commit came through, all of it is run
 # again, and finds its events.
@@ -96,6 +111,15 @@ class NewEvent:
     def with_findings(self, findings: list[dict[str, str]] | None) -> "NewEvent":
         """Return the event with what its schema finds wrong with it."""
         return self if findings is None else replace(self, findings=findings)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Taker:
+    """A subscription, and those of the events whose type it takes, in their order."""
+
+    id: uuid.UUID
+    filter: Any
+    events: list[NewEvent]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -182,10 +206,10 @@ def _store(events: Sequence[NewEvent]) -> list[Published]:
 
 
 def _insert_requests(events: Sequence[NewEvent]) -> list[tuple[Any, ...]]:
-    targets = list(_targets(events))
+    found = _targets(events)
+    targets = list(found if len(events) == 1 else islice(found, MAX_REQUESTS + 1))
     if len(events) > 1 and len(targets) > MAX_REQUESTS:
-        detail = f"These events would make more than {MAX_REQUESTS} requests. Publish them in smaller batches."
-        raise Problem(status=413, code="too_large", detail=detail)
+        raise _too_many(f"These events would make more than {MAX_REQUESTS} requests.")
     if not targets:
         return []
     parameters = {
@@ -199,17 +223,19 @@ def _insert_requests(events: Sequence[NewEvent]) -> list[tuple[Any, ...]]:
 
 
 def _targets(events: Sequence[NewEvent]) -> Iterator[tuple[NewEvent, uuid.UUID]]:
-    """Yield each event with each subscription that takes its type and whose filter it meets."""
-    takers = _takers({(event.tenant, event.event_type) for event in events})
+    """Yield each subscription with each event whose type it takes and that meets its filter, in their order."""
     until = time.monotonic() + FILTER_SECONDS
-    for event in events:
-        found = takers[event.tenant, event.event_type]
-        document = document_of(event) if any(conditions for _, conditions in found) else None
-        for subscription_id, conditions in found:
-            if conditions and time.monotonic() > until:
-                raise too_slow()
-            if not conditions or filters.explain(conditions, document) is None:
-                yield event, subscription_id
+    documents: dict[uuid.UUID, dict[str, Any]] = {}
+    for taker in _takers(events):
+        for event in taker.events:
+            if taker.filter:
+                if time.monotonic() > until:
+                    raise too_slow()
+                if event.id not in documents:
+                    documents[event.id] = document_of(event)
+                if filters.explain(taker.filter, documents[event.id]) is not None:
+                    continue
+            yield event, taker.id
 
 
 def too_slow() -> Problem:
@@ -218,17 +244,35 @@ def too_slow() -> Problem:
     return Problem(status=422, code="too_slow", detail=detail)
 
 
-def _takers(kinds: set[tuple[str, str]]) -> dict[tuple[str, str], list[tuple[uuid.UUID, Any]]]:
-    """Return the subscriptions, with their filters, that take each kind: a tenant and an event type."""
-    numbered = list(kinds)
+def _takers(events: Sequence[NewEvent]) -> Iterator[_Taker]:
+    """Yield the subscriptions that take the type of one of the events."""
+    places = defaultdict(list)
+    for place, event in enumerate(events):
+        places[event.tenant, event.event_type].append(place)
+    kinds = list(places)
     parameters = {
-        "tenants": [tenant for tenant, _ in numbered],
-        "patterns": [_array(event_types.patterns_taking(event_type)) for _, event_type in numbered],
+        "tenants": [tenant for tenant, _ in kinds],
+        "patterns": [_array(event_types.patterns_taking(event_type)) for _, event_type in kinds],
+        "limit": None if len(events) == 1 else MAX_MATCHES + 1,
     }
-    takers = defaultdict(list)
-    for number, subscription_id, conditions in sql.run(MATCH, parameters):
-        takers[numbered[number - 1]].append((subscription_id, conditions))
-    return takers
+    matched = sql.run(MATCH, parameters)
+    if len(events) > 1 and sum(len(numbers) for _, _, numbers in matched) > MAX_MATCHES:
+        raise _too_many(f"The types of these events are taken more than {MAX_MATCHES} times.")
+    for begin in range(0, len(matched), FILTERS_AT_ONCE):
+        part = matched[begin : begin + FILTERS_AT_ONCE]
+        filtered = [subscription_id for subscription_id, has_filter, _ in part if has_filter]
+        conditions = dict(sql.run(FILTERS, {"ids": filtered})) if filtered else {}
+        for subscription_id, _, numbers in part:
+            taken = sorted(place for number in numbers for place in places[kinds[number - 1]])
+            yield _Taker(
+                id=subscription_id,
+                filter=conditions.get(subscription_id),
+                events=[events[place] for place in taken],
+            )
+
+
+def _too_many(detail: str) -> Problem:
+    return Problem(status=413, code="too_large", detail=f"{detail} Publish them in smaller batches.")
 
 
 def _array(patterns: Sequence[str]) -> str:

@@ -3,7 +3,7 @@
 import pytest
 
 from deliveries import publishing
-from deliveries.models import Event
+from deliveries.models import Event, WebhookRequest
 from tests.expected import EVENT_TYPE_RULE, invalid, problem
 
 pytestmark = pytest.mark.django_db
@@ -60,3 +60,29 @@ def test_a_batch_that_would_make_too_many_requests_is_refused(publish, make_subs
     assert answer.status_code == 413
     assert answer.json() == problem(413, "too_large", detail)
     assert not Event.objects.exists()
+
+
+def test_a_batch_of_too_many_types_for_so_many_subscriptions_is_refused(publish, make_subscription, monkeypatch):
+    monkeypatch.setattr(publishing, "MAX_MATCHES", 3)
+    for _ in range(2):
+        make_subscription(filter={"body": 2})
+    answer = publish({"events": [{"event_type": name, "body": 1} for name in "ab"]}, "/batch")
+    detail = "The types of these events are taken more than 3 times. Publish them in smaller batches."
+    assert answer.json() == problem(413, "too_large", detail)
+    assert publish({"events": [{"event_type": "a", "body": 1}] * 2}, "/batch").status_code == 202
+
+
+def test_each_subscription_gets_its_events_in_their_order_however_filters_are_read(
+    publish, make_subscription, monkeypatch
+):
+    monkeypatch.setattr(publishing, "FILTERS_AT_ONCE", 2)
+    filters = [None, {"body": {"$gte": 2}}, {"body": {"$lt": 2}}, None, {"event_type": "b"}]
+    made = [make_subscription(filter=conditions, ordered=True) for conditions in filters]
+    events = [{"event_type": name, "body": number} for number, name in enumerate("abab")]
+    assert publish({"events": events}, "/batch").status_code == 202
+    got = [
+        [each.event.body for each in WebhookRequest.objects.filter(subscription=subscription).order_by("id")]
+        for subscription in made
+    ]
+    everything = [b"0", b"1", b"2", b"3"]
+    assert got == [everything, [b"2", b"3"], [b"0", b"1"], everything, [b"1", b"3"]]
