@@ -175,6 +175,7 @@ def test_it_selects_by_event_type_exactly(settled):
         (["--since", "2026-11-24T12:00:00Z"], {12, 13}),
         (["--since", "2026-11-24T12:00:00"], {12, 13}),
         (["--since", "2026-11-24T13:00:00+01:00"], {12, 13}),
+        (["--since", "2026-11-25T11:59:00+23:59"], {12, 13}),
         (["--since", "2026-11-24T12:00:00.000001Z"], {13}),
         (["--until", "2026-11-24T12:00:00Z"], {11}),
         (["--since", "2026-11-24T11:30Z", "--until", "2026-11-24T12:30Z"], {12}),
@@ -256,6 +257,7 @@ def test_it_refuses_to_replay_everything_by_mistake(settled, arguments):
         (["--status", "pending"], "Error: argument --status: invalid choice: 'pending'"),
         (["--status", "lost"], "Error: argument --status: invalid choice: 'lost'"),
         (["--since", "noon"], "Error: argument --since: write a time such as 2026-11-24T12:00:00Z, or a date"),
+        (["--until", "0001-01-01T00:00+01:00"], "Error: argument --until: write a time such as 2026-11-24T12:00:00Z"),
         (["--until", "25:00"], "Error: argument --until: write a time such as 2026-11-24T12:00:00Z, or a date"),
     ],
 )

@@ -17,9 +17,10 @@ def moment(text: str) -> datetime:
     """Read an RFC 3339 time or a date; without an offset it is UTC."""
     try:
         value = datetime.fromisoformat(text)
-    except ValueError:
+        # PostgreSQL does not know all offsets that Python knows.
+        return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+    except (ValueError, OverflowError):
         raise ArgumentTypeError("write a time such as 2026-11-24T12:00:00Z, or a date") from None
-    return value if value.tzinfo is not None else value.replace(tzinfo=UTC)
 
 
 def require_known(request_ids: list[UUID]) -> None:
