@@ -1,5 +1,6 @@
 """What the queue runs. Each is harmless when it runs twice, or twice at once."""
 
+import contextlib
 import math
 import os
 import socket
@@ -46,6 +47,9 @@ class Process:
             connection.close()
             self.close()
             raise
+        finally:
+            if worker.is_stopping():
+                self._give_back()
 
     def dispatcher(self) -> Dispatcher:
         if self._dispatcher is None:
@@ -73,6 +77,12 @@ class Process:
         dispatcher, self._dispatcher = self._dispatcher, None
         if dispatcher is not None:
             dispatcher.close()  # which may fail after whatever was raised, and is not to be tried again
+
+    def _give_back(self) -> None:
+        """Give back what this process may have claimed without being told: it claims nothing more."""
+        if self._unanswered.are_there:
+            with contextlib.suppress(Error), sql.deadline(BEAT_DEADLINE_SECONDS):
+                self._unanswered.give_back()
 
     def _keep_alive(self) -> None:
         """Give the signs of life of a long drain; the dispatcher itself deals with a database that is away."""

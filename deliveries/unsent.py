@@ -56,6 +56,10 @@ class UnansweredClaims:
     def __init__(self) -> None:
         self._noted_at: dict[uuid.UUID, float] = {}
 
+    @property
+    def are_there(self) -> bool:
+        return bool(self._noted_at)
+
     def note(self, token: uuid.UUID) -> None:
         self._noted_at[token] = time.monotonic()
 
@@ -64,7 +68,7 @@ class UnansweredClaims:
 
     def give_back(self) -> None:
         """Give back whatever they took. Raises the errors of a database that is away."""
-        if not self._noted_at:
+        if not self.are_there:
             return
         asked_at = time.monotonic()
         _give_back(self._noted_at, None)

@@ -257,7 +257,10 @@ def test_it_refuses_to_replay_everything_by_mistake(settled, arguments):
         (["--status", "pending"], "Error: argument --status: invalid choice: 'pending'"),
         (["--status", "lost"], "Error: argument --status: invalid choice: 'lost'"),
         (["--since", "noon"], "Error: argument --since: write a time such as 2026-11-24T12:00:00Z, or a date"),
-        (["--until", "0001-01-01T00:00+01:00"], "Error: argument --until: write a time such as 2026-11-24T12:00:00Z"),
+        (
+            ["--until", "0001-01-01T00:00+01:00"],
+            "Error: argument --until: write a time such as 2026-11-24T12:00:00Z",
+        ),
         (["--until", "25:00"], "Error: argument --until: write a time such as 2026-11-24T12:00:00Z, or a date"),
     ],
 )

@@ -3,7 +3,7 @@
 import pytest
 from django.db import OperationalError
 
-from deliveries import claims, sql, tasks, unsent
+from deliveries import claims, sql, tasks, unsent, worker
 from deliveries.leases import MAX_LOST_IN_A_ROW
 from deliveries.models import DeliveryAttempt, WebhookRequest
 from deliveries.unsent import UnansweredClaims
@@ -94,6 +94,18 @@ def test_a_claim_that_is_committed_late_is_asked_for_again(make_subscription, ma
     WebhookRequest.objects.update(lease_token=token)
     unanswered.give_back()
     assert WebhookRequest.objects.get().lease_token is None
+
+
+def test_a_worker_that_is_told_to_stop_gives_back_what_nobody_answered(
+    make_subscription, make_request, fresh_worker, monkeypatch
+):
+    """It will not ask again before its next claim, which does not come."""
+    make_request(make_subscription())
+    fresh_worker._unanswered.note(claims.claim(10).requests[0].lease_token)
+    monkeypatch.setattr(worker, "_is_told_to_stop", True)
+    assert fresh_worker.drain() == 0
+    after = WebhookRequest.objects.get()
+    assert (after.lease_token, after.attempt_count, after.is_due) == (None, 0, True)
 
 
 def test_it_finds_a_claim_in_the_index_of_leases():
