@@ -7,6 +7,9 @@ from dataclasses import dataclass, field
 MAX_RESPONSE_BYTES = 65_536
 MAX_HEADER_BYTES = 32_768
 
+# Lines of the head, with those of interim answers: each takes 170 bytes, here and in libcurl, however short it is.
+MAX_HEADER_LINES = 256
+
 # Pieces that a body may come in: each costs the loop as much as a large one would, and those of one byte
 # would cost it forty times as much as the whole body in one.
 MAX_PIECES = 4_096
@@ -25,6 +28,7 @@ class Answer:
 
     headers: list[bytes] = field(default_factory=list)
     header_bytes: int = 0
+    header_lines: int = 0
     is_head_complete: bool = False
     body: bytearray = field(default_factory=bytearray)
     pieces: int = 0
@@ -33,13 +37,15 @@ class Answer:
         """Forget everything, and let the memory go."""
         self.headers = []
         self.header_bytes = 0
+        self.header_lines = 0
         self.is_head_complete = False
         self.body = bytearray()
         self.pieces = 0
 
     def take_header(self, line: bytes) -> int | None:
         self.header_bytes += len(line)
-        if self.header_bytes > MAX_HEADER_BYTES:
+        self.header_lines += 1
+        if self.header_bytes > MAX_HEADER_BYTES or self.header_lines > MAX_HEADER_LINES:
             return STOP
         if line.startswith(b"HTTP/"):
             self.headers.clear()  # what came before was an interim answer (100, 103)

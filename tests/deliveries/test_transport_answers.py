@@ -3,7 +3,8 @@
 import gzip
 import os
 
-from deliveries.answer import MAX_HEADER_BYTES, MAX_PIECES, MAX_RESPONSE_BYTES
+from deliveries.answer import MAX_HEADER_BYTES, MAX_HEADER_LINES, MAX_PIECES, MAX_RESPONSE_BYTES
+from deliveries.outcome import ErrorClass
 from deliveries.transport import Transport
 from tests.deliveries import hostile
 from tests.deliveries.calling import outcome, url_of
@@ -41,6 +42,15 @@ def test_headers_are_kept_up_to_a_limit(transport: Transport) -> None:
         result = outcome(transport, url_of(listener))
     assert result.is_success
     assert result.response_headers == answer.decode().strip()
+
+
+def test_no_more_headers_are_read_than_a_limit(transport: Transport) -> None:
+    """However short: each takes far more memory than its bytes."""
+    others = 3  # the status, the length of the body, and the empty line
+    for number, error in ((MAX_HEADER_LINES - others, None), (MAX_HEADER_LINES, ErrorClass.PROTOCOL)):
+        with listening(hostile.answers(head("200 OK", "Content-Length: 0", *["a:"] * number))) as listener:
+            result = outcome(transport, url_of(listener))
+        assert result.error == error
 
 
 def test_headers_that_may_hold_credentials_are_not_kept(transport: Transport) -> None:
