@@ -245,7 +245,7 @@ def _settle_parameters(settlements: Sequence[Settlement]) -> dict[str, object]:
         "first_byte_mss": [outcome.first_byte_ms for outcome in outcomes],
         "response_headers": [outcome.response_headers for outcome in outcomes],
         "response_bodies": [outcome.response_body for outcome in outcomes],
-        "delays": [settlement.decision.delay_seconds for settlement in settlements],
+        "delays": [_as_float(settlement.decision.delay_seconds) for settlement in settlements],
         "failure_reasons": [settlement.decision.failure_reason for settlement in settlements],
         "disable_reasons": [settlement.decision.disable_reason for settlement in settlements],
         "hints": [outcome.hint or "" for outcome in outcomes],
@@ -256,3 +256,8 @@ def _settle_parameters(settlements: Sequence[Settlement]) -> dict[str, object]:
         "window_calls": WINDOW_CALLS,
         "window_seconds": WINDOW_SECONDS,
     }
+
+
+def _as_float(seconds: float | None) -> float | None:
+    """Return whole seconds as a float too: of a list with both psycopg sends nothing."""
+    return None if seconds is None else float(seconds)

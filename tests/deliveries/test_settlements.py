@@ -7,6 +7,7 @@ import pytest
 from deliveries import claims, settlements
 from deliveries.models import DeliveryAttempt, WebhookRequest
 from deliveries.outcome import ErrorClass, Outcome
+from deliveries.retry import LONGEST_RETRY_AFTER_SECONDS
 from tests.deliveries.claiming import FAILURE, SUCCESS, claimed_ids, log_of, settlement
 
 pytestmark = pytest.mark.django_db
@@ -48,6 +49,22 @@ def test_it_settles_a_failure_as_due_after_its_delay(make_subscription, make_req
     clock.move(timedelta(seconds=120))
     (again,) = claims.claim(10).requests
     assert (again.attempt_number, again.trigger, again.failure_count) == (2, "retry", 1)
+
+
+def test_it_settles_together_what_is_due_after_whole_seconds_and_after_parts_of_one(
+    make_subscription, make_request, clock
+):
+    # The first is the most that a Retry-After may ask for.
+    delays = [LONGEST_RETRY_AFTER_SECONDS, 1.5, None]
+    requests = [make_request(make_subscription()) for _ in delays]
+    claimed = sorted(claims.claim(10).requests, key=lambda each: each.id)
+    settlements.settle([settlement(each, FAILURE, delay) for each, delay in zip(claimed, delays, strict=True)])
+    waits = []
+    for request, each in zip(requests, claimed, strict=True):
+        request.refresh_from_db()
+        due = request.next_attempt_at
+        waits.append(None if due is None else (due - each.claimed_at).total_seconds())
+    assert waits == delays
 
 
 def test_it_settles_a_failure_without_delay_as_failed(make_subscription, make_request):
