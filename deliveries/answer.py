@@ -42,6 +42,10 @@ class Answer:
         self.body = bytearray()
         self.pieces = 0
 
+    @property
+    def size(self) -> int:
+        return self.header_bytes + len(self.body)
+
     def take_header(self, line: bytes) -> int | None:
         self.header_bytes += len(line)
         self.header_lines += 1

@@ -38,6 +38,7 @@ class Connections:
 
     def __init__(self) -> None:
         self._probes: dict[Ends, select.poll] = {}
+        self._descriptors: dict[Ends, int] = {}
         self._ends: dict[int, Ends] = {}
         self._inodes: dict[int, int] = {}
 
@@ -60,8 +61,16 @@ class Connections:
             if _local_port(descriptor) == ends.local_port:
                 if (earlier := self._ends.get(descriptor)) is not None:
                     self._probes.pop(earlier, None)
+                    self._descriptors.pop(earlier, None)
                 self._ends[descriptor] = ends
+                self._descriptors[ends] = descriptor
                 self._probes[ends] = _probe(descriptor)
+
+    def read_bytes_of(self, ends: Ends) -> int | None:
+        """Return how much has been read from a connection that is in use; None if it is not known."""
+        with contextlib.suppress(KeyError, OSError):
+            return _read_bytes(self._descriptors[ends])
+        return None
 
     def can_be_reused(self, ends: Ends) -> bool:
         """Return whether the other side neither closed the idle connection nor sent something unasked."""

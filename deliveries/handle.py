@@ -51,6 +51,9 @@ UPLOAD_BUFFER_BYTES = 16_384
 # that did not. So the limit is seen to in transport.py, and libcurl's own, later, is a last resort.
 LAST_RESORT_SECONDS = 10
 
+# What comes in and is no part of the answer: TLS, the sizes of chunks. An honest receiver does not send as much.
+MAX_STRAY_BYTES = 262_144
+
 # A handle that waits for its next call does not hold on to a longer payload.
 MAX_HELD_BYTES = 4_096
 
@@ -135,6 +138,8 @@ class Handle:
         self._is_blocked = False
         self._ending: ErrorClass | None = None
         self._opened: list[int] = []
+        self._ends: Ends | None = None
+        self._strayed: int | None = None
         self._waited_ms = 0
         self._is_told_addresses = False
         self._answer = Answer()
@@ -219,8 +224,22 @@ class Handle:
         del self.call
         self._answer.clear()
         self.is_stale = self._is_sent = self._is_blocked = False
-        self._ending = None
+        self._ending = self._ends = self._strayed = None
         self._opened.clear()
+
+    def is_flooded(self) -> bool:
+        """Return whether far more was read since this was first asked of the call than is part of its answer.
+
+        A receiver may send without end what no limit of the answer counts: new handshakes (TLS 1.2), new
+        keys, extensions of chunks. Each piece costs the loop, up to a call's limit a minute of it.
+        """
+        read = None if self._ends is None else self._connections.read_bytes_of(self._ends)
+        if read is None:
+            return False
+        stray = read - self._answer.size
+        if self._strayed is None:
+            self._strayed = stray
+        return stray - self._strayed > MAX_STRAY_BYTES
 
     def outcome(self, code: int, message: str = "") -> Outcome:
         """Return what the call came to; `code` and `message` are libcurl's words for it."""
@@ -305,7 +324,7 @@ class Handle:
         elif not self._connections.can_be_reused(Ends(*ends)):
             self.is_stale = True
             return _HOLD_REQUEST
-        self._is_sent = True
+        self._is_sent, self._ends = True, Ends(*ends)
         return _SEND_REQUEST
 
 

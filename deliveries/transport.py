@@ -48,6 +48,9 @@ EVENTS_PER_STEP = 256
 # look: in between there are steps enough to read what had come in for all calls.
 LOOK_SECONDS = 0.05
 
+# How often it is asked of calls in flight whether their receivers flood them: that has its price for each.
+FLOOD_SECONDS = 0.5
+
 # More descriptors than a worker needs; some systems allow a billion.
 MAX_DESCRIPTORS = 65_536
 
@@ -109,6 +112,7 @@ class Transport:
         self._watched: set[int] = set()
         self._deadline: float | None = None
         self._looked_at = 0.0
+        self._floods_at = 0.0
         # How many of the sockets there were at the last look may still have something to read.
         self._unread = 0
         self._running: dict[pycurl.Curl, Handle] = {}
@@ -178,7 +182,7 @@ class Transport:
             self._unread -= EVENTS_PER_STEP
             if self._has_news or time.monotonic() >= self._waiting_until:
                 self._start_waiting()
-            finished = self._refused + self._collect() + self._out_of_time()
+            finished = self._refused + self._collect() + self._out_of_time() + self._flooded()
             self._refused = []
             if finished or time.monotonic() >= until or not self.in_flight:
                 return finished
@@ -271,9 +275,22 @@ class Transport:
             if not handle.is_overdue:
                 handle.is_overdue = True
                 continue
-            self._multi.remove_handle(handle.curl)
-            finished.append(Finished(call=handle.call, outcome=handle.outcome(pycurl.E_OPERATION_TIMEDOUT)))
-            self._release(handle)
+            finished.append(self._cut_off(handle, pycurl.E_OPERATION_TIMEDOUT))
+        return finished
+
+    def _flooded(self) -> list[Finished]:
+        """End the calls in whose connections there is far more than an answer, and return them."""
+        now = time.monotonic()
+        if now < self._floods_at:
+            return []
+        self._floods_at = now + FLOOD_SECONDS
+        flooded = [handle for handle in self._running.values() if handle.is_flooded()]
+        return [self._cut_off(handle, pycurl.E_WRITE_ERROR) for handle in flooded]
+
+    def _cut_off(self, handle: Handle, code: int) -> Finished:
+        self._multi.remove_handle(handle.curl)
+        finished = Finished(call=handle.call, outcome=handle.outcome(code))
+        self._release(handle)
         return finished
 
     def _release(self, handle: Handle) -> None:

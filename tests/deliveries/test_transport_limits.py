@@ -122,6 +122,11 @@ AT_ONCE: dict[str, tuple[Behaviour, ErrorClass | None, int | None]] = {
         None,
         200,
     ),
+    "floods within the size of a chunk": (
+        hostile.floods(head("200 OK", "Transfer-Encoding: chunked") + b"1;", bytes(100_000).replace(b"\0", b"x")),
+        None,
+        200,
+    ),
     "sends a body with a 204": (hostile.answers(head("204 No Content") + b"a body all the same"), None, 204),
     "drips 1 KB chunks until the limit of the body": (hostile.floods(HUGE, b"x" * 1000), None, 200),
 }
