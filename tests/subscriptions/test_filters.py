@@ -288,6 +288,17 @@ def test_a_filter_that_would_look_at_too_much_is_not_met(conditions, item):
     )
 
 
+@pytest.mark.parametrize(("size", "count"), [(29_900, 34), (1_000_000, 1)])
+def test_texts_are_not_looked_for_in_more_than_ten_million_characters(size, count):
+    """Of texts that are chosen so, each may take as many comparisons as it has characters, at each place."""
+    needles = ["a" * (20 + number % 11) + "b" + "a" * (30 - number % 11) for number in range(100)]
+    conditions = {"body": {"$or": [{"a": {"$in": needle}} for needle in needles]}}
+    filters.check(conditions)
+    too_large = filters.explain(conditions, event([{"a": "a" * size}] * count))
+    assert too_large.detail == "The event is too large to be compared with so many conditions."
+    assert filters.explain({"body": {"a": {"$in": needles[0]}}}, event({"a": "a" * 900_000 + needles[0]})) is None
+
+
 def test_a_large_event_that_a_few_steps_settle_is_no_matter():
     body = f'{{"many": [{",".join(["1"] * 100_000)}], "paid": true}}'.encode()
     assert filters.explain({"body": {"paid": True, "many": 1}}, event(body)) is None
