@@ -62,7 +62,9 @@ class Request(WSGIRequest):
         """
         super().__init__(environ)
         self.get_host()
-        _ = self.GET, self.POST
+        _ = self.GET
+        if self.content_type == "application/x-www-form-urlencoded":  # multipart is refused in words
+            _ = self.POST
 
     def get_host(self) -> str:
         """Refuse what Django takes for an address of IPv6 and urllib does not, when it makes a URL of it."""
