@@ -146,6 +146,7 @@ SILENCED_SYSTEM_CHECKS = ["security.W005", "security.W021"]
 if not DEBUG:
     # No other host of the domain can set a cookie of such a name.
     SESSION_COOKIE_NAME, CSRF_COOKIE_NAME = "__Host-sessionid", "__Host-csrftoken"
+SESSION_ENGINE = "subscriptions.sessions"
 SESSION_COOKIE_AGE = 12 * 3600
 SESSION_COOKIE_SAMESITE = "Lax"  # so that a link from a chat leads to a page and not to a login
 CSRF_COOKIE_HTTPONLY = True

@@ -7,6 +7,7 @@ import sys
 
 import pytest
 from django.contrib.auth.models import User
+from django.contrib.sessions.models import Session
 from django.test import Client
 
 from tests.service import BASE_DIR
@@ -57,6 +58,22 @@ def test_scripts_and_other_sites_get_no_cookie_and_a_session_ends_after_twelve_h
     session, csrf = client.cookies["sessionid"], client.cookies["csrftoken"]
     assert (session["httponly"], session["samesite"], session["max-age"]) == (True, "Lax", 12 * 3600)
     assert (csrf["httponly"], csrf["samesite"]) == (True, "Strict")
+
+
+@pytest.mark.django_db
+def test_what_the_database_has_of_a_session_is_of_no_use():
+    client = Client()
+    client.force_login(User.objects.create_superuser("ada"))
+    stored, key = Session.objects.values_list("session_key", flat=True).get(), client.cookies["sessionid"].value
+    assert (len(key), len(stored)) == (32, 40)
+    assert client.get("/admin/").status_code == 200
+    client.cookies["sessionid"] = stored
+    assert client.get("/admin/").status_code == 302
+    client.cookies["sessionid"] = key
+    client.post("/admin/logout/")
+    assert not Session.objects.exists()
+    client.cookies["sessionid"] = key
+    assert client.get("/admin/").status_code == 302
 
 
 @pytest.mark.django_db
