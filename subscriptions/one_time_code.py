@@ -52,11 +52,11 @@ class LoginForm(AdminAuthenticationForm):
         self.fields["username"].validators.append(MaxLengthValidator(longest))
 
     def confirm_login_allowed(self, user: Any) -> None:
-        super().confirm_login_allowed(user)
-        if not has_code(user):
-            return
-        user.otp_device = verify(user, self.cleaned_data.get("one_time_code", ""))
-        if user.otp_device is None:
+        is_allowed = user.is_active and user.is_staff
+        if is_allowed and has_code(user):
+            user.otp_device = verify(user, self.cleaned_data.get("one_time_code", ""))
+            is_allowed = user.otp_device is not None
+        if not is_allowed:
             # Counts and is recorded as a wrong password does.
             user_login_failed.send(
                 sender=__name__, credentials={"username": user.get_username()}, request=self.request

@@ -50,6 +50,14 @@ def test_it_locks_a_user_out_at_an_address_after_five_failures_even_with_the_rig
     assert Session.objects.count() == 0
 
 
+def test_it_counts_and_records_the_logins_of_who_is_not_on_the_staff(user):
+    User.objects.update(is_staff=False)
+    answers = [log_in(password=PASSWORD) for _ in range(5)]
+    assert [answer.status_code for answer in answers] == [200, 200, 200, 200, 429]
+    assert entries()[0] == ("nobody", "ada", "fail to log in", "192.0.2.1")
+    assert Session.objects.count() == 0
+
+
 def test_it_counts_guesses_of_the_old_password_of_who_would_change_it(user):
     client = Client(REMOTE_ADDR="192.0.2.1")
     client.force_login(user)
