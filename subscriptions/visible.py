@@ -3,12 +3,13 @@
 import json
 import re
 
-# Control characters but tab and line ends, soft hyphen and other invisible ones,
-# bidirectional controls (UAX 9), line separators of Unicode, lone surrogates, tags.
-# Not the joiners, which emoji and several scripts need.
+# Control characters but tab and line ends, soft hyphen, fillers and other invisible ones (Default_Ignorable in
+# Unicode), bidirectional controls (UAX 9), line separators of Unicode, lone surrogates, tags. Not the joiners and
+# the first selectors of variants, which emoji and several scripts need.
 _TREACHEROUS = re.compile(
-    "[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\xad\u061c\u180e\u200b\u200e\u200f\u2028-\u202e"
-    "\u2060-\u206f\ud800-\udfff\ufeff\ufff9-\ufffb\U000e0000-\U000e007f]"
+    "[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\xad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180e\u200b\u200e\u200f"
+    "\u2028-\u202e\u2060-\u206f\u3164\ud800-\udfff\ufeff\uffa0\ufff0-\ufffb\U0001bca0-\U0001bca3"
+    "\U0001d173-\U0001d17a\U000e0000-\U000e0fff]"
 )
 
 

@@ -15,6 +15,9 @@ from subscriptions.visible import visible, visible_page
         ("\x00\x1b[31m\x85", r"\u0000\u001b[31m\u0085"),
         ("\ud800", r"\ud800"),
         ("\U000e0041", r"\udb40\udc41"),
+        ("a\u3164b\uffa0\u115f\u034f", r"a\u3164b\uffa0\u115f\u034f"),
+        ("a\U000e0101", r"a\udb40\udd01"),
+        ("❤\ufe0f", "❤\ufe0f"),
         ("<b>", "<b>"),
     ],
 )
