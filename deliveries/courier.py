@@ -13,9 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from hashlib import sha256
-from pathlib import Path
 
-import certifi
 import msgspec
 from cachetools import TLRUCache
 from django.conf import settings
@@ -23,7 +21,7 @@ from msgspec import structs
 
 from deliveries import tokens
 from deliveries.outcome import ErrorClass, Outcome
-from deliveries.tls import Certificates
+from deliveries.tls import Certificates, is_distrust
 from deliveries.tokens import Token
 from deliveries.transport import Call, Finished, Transport
 from subscriptions import addresses
@@ -42,10 +40,15 @@ UNAUTHORIZED = 401
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class _Key:
-    """What a token depends on. Its fetch trusts the call's own authorities besides the usual ones."""
+    """What a token depends on. Its fetch trusts the call's own authorities besides the usual ones: after them."""
 
     credentials: ClientCredentials
     certificates: Certificates | None
+
+    @property
+    def own_authorities(self) -> Certificates | None:
+        authorities = None if self.certificates is None else self.certificates.authorities
+        return None if authorities is None else Certificates(authorities=authorities)
 
     @property
     def digest(self) -> bytes:
@@ -87,15 +90,15 @@ class _Fetch:
     key: _Key
     customer: str
     in_body: bool = False
+    by_own_authorities: bool = False
     errands: list[_Errand] = field(default_factory=list)
 
 
 class Courier:
     """Calls in flight, as a Transport has them, with access tokens where they are needed."""
 
-    def __init__(self, transport: Transport, ca_bundle: str) -> None:
+    def __init__(self, transport: Transport) -> None:
         self._transport = transport
-        self._ca_bundle = ca_bundle
         self._tokens: TLRUCache[bytes, Token] = TLRUCache(
             KEPT_TOKENS, lambda key, token, now: now + token.lasts_seconds, timer=time.monotonic
         )
@@ -161,21 +164,15 @@ class Courier:
             headers=headers,
             body=body,
             timeout_seconds=FETCH_SECONDS,
-            certificates=self._certificates_of_fetch(fetch.key),
+            certificates=fetch.key.own_authorities if fetch.by_own_authorities else None,
             customer=fetch.customer,
         )
         self._transport.send(call)
         self._fetches[fetch.key] = fetch
 
-    def _certificates_of_fetch(self, key: _Key) -> Certificates | None:
-        if key.certificates is None or key.certificates.authorities is None:
-            return None
-        return Certificates(authorities=f"{key.certificates.authorities}\n{Path(self._ca_bundle).read_text()}")
-
     def _end_fetch(self, fetch: _Fetch, outcome: Outcome) -> Iterator[Finished]:
         del self._fetches[fetch.key]
-        if not fetch.in_body and tokens.wants_the_other_form(outcome):
-            fetch.in_body = True
+        if _is_to_be_tried_otherwise(fetch, outcome):
             yield from self._attempt(fetch.errands, lambda: self._start(fetch))
             return
         token = tokens.read(outcome)
@@ -220,6 +217,19 @@ class Courier:
             yield from map(_out_of_time, over)
 
 
+def _is_to_be_tried_otherwise(fetch: _Fetch, outcome: Outcome) -> bool:
+    """Return whether there is another way to fetch this token, and note it: each is tried once."""
+    # The call's own authorities not together with the usual ones, which libcurl keeps once for all calls: a copy
+    # for each takes a megabyte.
+    if not fetch.by_own_authorities and fetch.key.own_authorities is not None and is_distrust(outcome.hint):
+        fetch.by_own_authorities = True
+        return True
+    if not fetch.in_body and tokens.wants_the_other_form(outcome):
+        fetch.in_body = True
+        return True
+    return False
+
+
 def _out_of_time(errand: _Errand) -> Finished:
     outcome = tokens.failure(Outcome(error=ErrorClass.TIMEOUT, response_ms=0), errand.waited_ms)
     return Finished(call=errand.call, outcome=outcome)
@@ -227,13 +237,12 @@ def _out_of_time(errand: _Errand) -> Finished:
 
 def open_courier() -> Courier:
     """Make a courier by the settings: the one way for this service to call anybody."""
-    ca_bundle = certifi.where() if settings.CA_BUNDLE is None else settings.CA_BUNDLE
     transport = Transport(
         user_agent=f"webhook-delivery-service/{settings.VERSION}",
         allowed_networks=addresses.parse_networks(settings.ALLOWED_NETWORKS),
-        ca_bundle=ca_bundle,
+        ca_bundle=settings.CA_BUNDLE,
     )
-    return Courier(transport, ca_bundle)
+    return Courier(transport)
 
 
 def send_one(call: Call) -> Outcome:

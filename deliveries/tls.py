@@ -75,3 +75,8 @@ def hint_of(message: str) -> str | None:
     """
     hint = next((hint for part, hint in _HINTS.items() if part in message), None)
     return None if hint is None else " ".join(hint.split())
+
+
+def is_distrust(hint: str | None) -> bool:
+    """Return whether this is what `hint_of` says when nobody who is trusted vouches for the receiver."""
+    return hint in [" ".join(each.split()) for each in (_AUTHORITY_HINT, _SELF_SIGNED_HINT, _ISSUER_HINT)]

@@ -96,7 +96,7 @@ def transport() -> Iterator[Transport]:
 @pytest.fixture
 def courier() -> Iterator[Courier]:
     """A courier that reaches loopback."""
-    with contextlib.closing(Courier(make_transport(), "")) as courier:
+    with contextlib.closing(Courier(make_transport())) as courier:
         yield courier
 
 

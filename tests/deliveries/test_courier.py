@@ -4,6 +4,7 @@ import base64
 import contextlib
 import threading
 import time
+from datetime import timedelta
 from pathlib import Path
 from urllib.parse import parse_qs
 
@@ -179,7 +180,7 @@ def test_the_fetch_counts_towards_the_limit_of_its_call(courier: Courier, endpoi
 
 def test_a_token_url_on_a_refused_address_is_not_called(endpoint: Tokens) -> None:
     with (
-        contextlib.closing(Courier(make_transport("127.0.0.2/32"), "")) as courier,
+        contextlib.closing(Courier(make_transport("127.0.0.2/32"))) as courier,
         listening(endpoint) as canary,
         listening(hostile.answers(hostile.OK), host="127.0.0.2") as receiver,
     ):
@@ -207,7 +208,7 @@ def test_a_token_endpoint_may_have_a_private_authority_or_a_usual_one(
     private = certificates.make_authority(tmp_path / "private", "a private authority")
     context = certificates.server_context(tmp_path, private if is_private else usual)
     with (
-        contextlib.closing(Courier(make_transport(ca_bundle=usual.bundle), str(usual.bundle))) as courier,
+        contextlib.closing(Courier(make_transport(ca_bundle=usual.bundle))) as courier,
         listening(endpoint, context=context) as issuer,
         listening(hostile.answers(hostile.OK)) as receiver,
     ):
@@ -216,6 +217,29 @@ def test_a_token_endpoint_may_have_a_private_authority_or_a_usual_one(
         )
         own = Certificates(authorities=private.bundle.read_text())
         assert outcome(courier, a_call(receiver, credentials, certificates=own)).is_success
+
+
+def test_what_is_wrong_with_a_token_endpoint_of_a_usual_authority_is_told_whatever_else_is_trusted(
+    tmp_path: Path, endpoint: Tokens
+) -> None:
+    (tmp_path / "private").mkdir()
+    usual = certificates.make_authority(tmp_path, "a usual authority")
+    private = certificates.make_authority(tmp_path / "private", "a private authority")
+    expired = certificates.server_context(
+        tmp_path, usual, begins_in=timedelta(days=-3), lifetime=timedelta(days=-1)
+    )
+    with (
+        contextlib.closing(Courier(make_transport(ca_bundle=usual.bundle))) as courier,
+        listening(endpoint, context=expired) as issuer,
+        listening(hostile.answers(hostile.OK)) as receiver,
+    ):
+        credentials = ClientCredentials(
+            token_url=f"https://localhost:{issuer.port}/", client_id="id", client_secret="secret"
+        )
+        own = Certificates(authorities=private.bundle.read_text())
+        result = outcome(courier, a_call(receiver, credentials, certificates=own))
+        assert (result.error, issuer.connections) == (ErrorClass.TLS, 1)
+    assert result.hint == NO_TOKEN + "The receiver's certificate has expired. Renew it."
 
 
 def test_a_call_that_cannot_be_made_is_refused_before_anything_is_fetched(
