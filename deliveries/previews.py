@@ -65,8 +65,7 @@ def forecasts(event: NewEvent) -> Iterator[Forecast]:
     """
     document = document_of(event)
     until, size = time.monotonic() + publishing.FILTER_SECONDS, 0
-    subscriptions = Subscription.objects.existing().filter(tenant=event.tenant).defer(*UNREAD)
-    for subscription in subscriptions.order_by("-id").iterator(chunk_size=ROWS_AT_ONCE):
+    for subscription in _subscriptions_of(event.tenant):
         if subscription.filter and time.monotonic() > until:
             raise publishing.too_slow()
         forecast = _forecast(subscription, event, document)
@@ -75,6 +74,19 @@ def forecasts(event: NewEvent) -> Iterator[Forecast]:
             detail = "There is too much to say of so many subscriptions: the answer would have more than 4 MB."
             raise Problem(status=413, code="too_large", detail=detail)
         yield forecast
+
+
+def _subscriptions_of(tenant: str) -> Iterator[Subscription]:
+    """Yield a tenant's subscriptions, newest first.
+
+    Not by a cursor, whose later rows would be waited for without a limit.
+    """
+    subscriptions = Subscription.objects.existing().filter(tenant=tenant).defer(*UNREAD).order_by("-id")
+    part = list(subscriptions[:ROWS_AT_ONCE])
+    yield from part
+    while len(part) == ROWS_AT_ONCE:
+        part = list(subscriptions.filter(id__lt=part[-1].id)[:ROWS_AT_ONCE])
+        yield from part
 
 
 def _forecast(subscription: Subscription, event: NewEvent, document: dict[str, Any]) -> Forecast:

@@ -7,6 +7,7 @@ from django.db import connection
 from django.db.models.functions import Now
 from django.test.utils import CaptureQueriesContext
 
+from deliveries import previews
 from deliveries.models import Event, WebhookRequest
 from subscriptions.ids import lowest_id_at, new_id
 from subscriptions.models import Subscription
@@ -263,6 +264,13 @@ def test_a_preview_tells_the_first_of_many_event_types(client_with_key, make_sub
     make_subscription(event_types=[f"a{number}" for number in range(250)])
     [told] = preview(client_with_key, b'{"event_type": "b", "body": 1}').json()["subscriptions"]
     assert told["detail"] == "It takes a0, a1, a2, a3, a4 and 245 more, and not b."
+
+
+def test_a_preview_reads_many_subscriptions_in_parts(client_with_key, make_subscription, monkeypatch):
+    monkeypatch.setattr(previews, "ROWS_AT_ONCE", 2)
+    made = [str(make_subscription().id) for _ in range(5)]
+    told = preview(client_with_key, b'{"event_type": "a", "body": 1}').json()["subscriptions"]
+    assert [each["subscription_id"] for each in told] == made[::-1]
 
 
 def test_a_preview_that_would_be_too_large_is_refused(client_with_key, make_subscription):
