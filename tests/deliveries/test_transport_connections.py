@@ -1,13 +1,16 @@
 """Connections that serve call after call, and those that the receiver has closed."""
 
+import contextlib
 from collections.abc import Callable
 
 import pytest
 
+from deliveries.handle import _resolve_option
 from deliveries.outcome import ErrorClass
+from deliveries.resolver import Resolver
 from deliveries.transport import Transport
 from tests.deliveries import hostile
-from tests.deliveries.calling import a_call, outcome, outcomes, url_of
+from tests.deliveries.calling import a_call, make_transport, outcome, outcomes, url_of
 from tests.deliveries.hostile import Connection, ends_the_second_request, head, listening, reads_and
 
 
@@ -23,6 +26,24 @@ def test_a_kept_connection_that_the_receiver_closed_costs_no_attempt(transport: 
             assert outcome(transport, url_of(listener)).is_success
             listener.wait_for_closed(count)
         assert (listener.connections, len(listener.requests)) == (10, 10)
+
+
+def test_a_dead_connection_does_not_have_the_name_looked_up_once_more() -> None:
+    """Nobody but the resolver knows this name."""
+    resolver = Resolver(lambda host: ["127.0.0.1"])
+    with (
+        contextlib.closing(make_transport(resolver=resolver)) as transport,
+        listening(hostile.answers_and_closes(hostile.OK)) as listener,
+    ):
+        for count in range(1, 4):
+            assert outcome(transport, url_of(listener, host="name.invalid")).is_success
+            listener.wait_for_closed(count)
+
+
+def test_libcurl_is_not_told_addresses_for_ever() -> None:
+    """It would look at those of all hosts that were ever called, after each call: for 20,000 it takes 0.6 ms."""
+    told = _resolve_option("https://a.example/", ["192.0.2.1", "2001:db8::1"])
+    assert told == ["+a.example:443:192.0.2.1,[2001:db8::1]"]
 
 
 def test_no_dead_connection_of_many_costs_an_attempt(transport: Transport) -> None:
