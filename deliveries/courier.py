@@ -152,7 +152,8 @@ class Courier:
         fetch.errands.append(errand)
 
     def _make(self, errand: _Errand, token: Token) -> None:
-        headers = [*errand.call.headers, token.header]
+        others = [header for header in errand.call.headers if not header.lower().startswith("authorization:")]
+        headers = [*others, token.header]
         call = replace(errand.call, tag=errand, headers=headers, timeout_seconds=errand.left_seconds)
         self._transport.send(call)
 

@@ -242,6 +242,15 @@ def test_what_is_wrong_with_a_token_endpoint_of_a_usual_authority_is_told_whatev
     assert result.hint == NO_TOKEN + "The receiver's certificate has expired. Renew it."
 
 
+def test_a_token_takes_the_place_of_a_header_of_the_same_name(courier: Courier, endpoint: Tokens) -> None:
+    with listening(endpoint) as issuer, listening(hostile.answers(hostile.OK)) as receiver:
+        call = a_call(receiver, credentials_of(issuer), headers=["authorization: Basic eDp5", "X-Tag: x"])
+        assert outcome(courier, call).is_success
+    (request,) = receiver.requests
+    assert request.lower().count(b"\r\nauthorization:") == 1
+    assert tokens_at(receiver) == ["Bearer token-1"]
+
+
 def test_a_call_that_cannot_be_made_is_refused_before_anything_is_fetched(
     courier: Courier, endpoint: Tokens
 ) -> None:
