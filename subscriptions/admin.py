@@ -53,6 +53,9 @@ TOO_MANY = (
     f"Nothing was changed: more than {MOST_AT_ONCE:,} are selected. Narrow the list, or select page by page."
 )
 
+# In the list: 250 long ones, of each of a hundred subscriptions, would be a page of megabytes.
+TYPES_SHOWN = 10
+
 
 @admin.register(Subscription)
 class SubscriptionAdmin(AuditedAdmin):
@@ -190,7 +193,9 @@ class SubscriptionAdmin(AuditedAdmin):
 
     @admin.display(description="event types")
     def shown_event_types(self, subscription: Subscription) -> str:
-        return ", ".join(subscription.event_types) or "every event"
+        names = subscription.event_types
+        more = f" and {len(names) - TYPES_SHOWN} more" if len(names) > TYPES_SHOWN else ""
+        return ", ".join(names[:TYPES_SHOWN]) + more or "every event"
 
     def has_operate_permission(self, request: HttpRequest) -> bool:
         may_operate = request.user.has_perm("subscriptions.operate_subscription")

@@ -60,6 +60,12 @@ def test_it_lists_any_number_of_subscriptions_in_as_many_queries(
         operator.get(LIST)
 
 
+def test_it_lists_no_more_than_ten_event_types_of_each(operator, make_subscription):
+    make_subscription(event_types=[f"a.b{number}" for number in range(12)])
+    content = operator.get(LIST).content.decode()
+    assert "a.b8, a.b9 and 2 more</td>" in content
+
+
 @pytest.mark.parametrize("term", ["first.example", "FIRST-description", "first-tenant", "id"])
 def test_it_finds_a_subscription(operator, make_subscription, term):
     first = make_subscription("https://first.example.com/", description="first-description", tenant="first-tenant")
