@@ -37,7 +37,7 @@ FASTEST_RATE = 10_000.0
 
 # What it is called in the console. Of messages that are too long for a cookie Django drops the first, which may
 # tell a new secret.
-LONGEST_NAME = 100
+LONGEST_NAME = 255
 
 
 def default_retry_schedule() -> list[int]:
