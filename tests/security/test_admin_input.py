@@ -119,6 +119,15 @@ def test_a_list_compares_with_nothing_that_it_does_not_offer_to(operator, rows, 
         assert operator.get(f"{path}?{query}").status_code == 400, query
 
 
+def test_what_is_refused_shows_no_stack_in_development_mode(operator, settings):
+    settings.DEBUG = True
+    path = "/admin/deliveries/event/"
+    fields = {"action": "cancel", "_selected_action": ["x"]}
+    refusals = [operator.get(f"{path}?payload__regex=a"), operator.post("/admin/deliveries/operation/", fields)]
+    assert [answer.status_code for answer in refusals] == [400, 400]
+    assert {answer["Content-Type"] for answer in refusals} == {"application/problem+json"}
+
+
 def test_a_comparison_that_is_refused_leaves_no_stack_in_the_log(operator, caplog):
     for query in ("password__startswith=a", "_to_field=password"):
         assert operator.get(f"/admin/auth/user/?{query}").status_code == 400
