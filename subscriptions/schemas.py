@@ -65,6 +65,7 @@ class Schema:
     ways: Looks  # as many findings there may be: of patterns, one each
     comparisons: Looks | None  # None if no numbers are compared
     has_fractions: bool  # whether integers are compared with what is none, which takes longer
+    has_integers: bool  # whether a number may be asked whether it is an integer
 
     def findings(self, value: Any, *, size: int) -> list[Finding]:
         """Return what is wrong with `value`: a pointer into it, the keyword that says so, and words.
@@ -84,6 +85,10 @@ class Schema:
             return [UNREADABLE]
 
     def _compares_too_much(self, value: Any) -> bool:
+        if self.has_integers and (powers := schema_costs.powers_in(value)):
+            work = self.looks.work(value, size=powers)
+            if work is None or work > MAX_COMPARISONS:
+                return True
         if self.comparisons is None:
             return False
         numbers = schema_costs.comparisons_in(value, with_integers=self.has_fractions)
@@ -135,6 +140,7 @@ def compile_schema(value: Any) -> Schema:
         ways=ways,
         comparisons=comparisons,
         has_fractions=_has_fractions(value),
+        has_integers=_mentions(value, ('"integer"', "json-schema.org")),
     )
 
 

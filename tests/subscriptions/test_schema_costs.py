@@ -305,6 +305,7 @@ def test_counting_takes_no_long_time_itself():
         {"multipleOf": 0.01},
         {"multipleOf": 1e-300},
         {"const": 0.5},
+        {"type": "integer"},
         {"allOf": [{"multipleOf": 0.01}] * 150},
     ],
 )
