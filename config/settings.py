@@ -43,7 +43,7 @@ SECRET_KEYS = env.list("SECRET_KEYS", default=[])
 # What `web` listens on; empty where it is not known. A check compares it with DEBUG.
 HOST = env.str("HOST", "")
 
-# Threads in each process of web, which the Procfile starts. One tenant's calls get at most half of them.
+# Threads in each process of web, which the Procfile starts. One tenant's calls, and logins, get at most half each.
 WEB_THREADS = env.int("WEB_THREADS", 16)
 
 ALLOWED_HOSTS = env.list("ALLOWED_HOSTS", default=["localhost", "127.0.0.1", "[::1]"] if DEBUG else [])

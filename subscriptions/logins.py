@@ -34,6 +34,11 @@ MOST_ROWS = 10_000
 TURN_SECONDS = 10.0
 
 
+# Who has a turn or waits for one, in this process.
+_inside: set[object] = set()
+_lock = threading.Lock()
+
+
 @contextmanager
 def turn_of(request: HttpRequest) -> Iterator[None]:
     """Hold this while a password or code is looked at, until its failure is stored. Raises Problem (503).
@@ -44,12 +49,34 @@ def turn_of(request: HttpRequest) -> Iterator[None]:
         yield
         return
     turn = _TURNS[hash(network_of(request)) % len(_TURNS)]
-    if not turn.acquire(timeout=TURN_SECONDS):
-        raise problems.unavailable()
+    with _part_of_threads():
+        if not turn.acquire(timeout=TURN_SECONDS):
+            raise _too_many()
+        try:
+            yield
+        finally:
+            turn.release()
+
+
+@contextmanager
+def _part_of_threads() -> Iterator[None]:
+    """Take one of half of the threads: a hash takes long, and the others are for whoever is no guesser."""
+    one = object()
+    with _lock:
+        if len(_inside) >= max(settings.WEB_THREADS // 2, 1):
+            raise _too_many()
+        _inside.add(one)
     try:
         yield
     finally:
-        turn.release()
+        with _lock:
+            _inside.remove(one)
+
+
+def _too_many() -> problems.Problem:
+    problem = problems.unavailable()
+    problem.detail = "Too many people are logging in at this moment. Try again."
+    return problem
 
 
 class LoginHandler(AxesDatabaseHandler):  # type: ignore[misc]  # axes has no types

@@ -221,11 +221,20 @@ SLOW = "django.contrib.auth.hashers.PBKDF2PasswordHasher"
 
 @pytest.mark.django_db(transaction=True)
 def test_guesses_at_the_same_moment_are_counted_one_by_one(settings):
-    settings.PASSWORD_HASHERS = [SLOW]
+    settings.PASSWORD_HASHERS, settings.WEB_THREADS = [SLOW], 24
     User.objects.create_superuser("ada", password=PASSWORD)
     statuses = at_once(12, lambda: log_in().status_code)
     assert sorted(statuses) == [200] * 4 + [429] * 8
     assert AuditEntry.objects.filter(action="fail to log in").count() == 5
+
+
+def test_guesses_take_at_most_half_of_the_threads_wherever_they_come_from(user, settings):
+    settings.WEB_THREADS = 2
+    with logins.turn_of(RequestFactory(REMOTE_ADDR="192.0.2.1").post(LOGIN)):
+        answer = log_in(password=PASSWORD, address="192.0.2.2")
+    assert (answer.status_code, answer["Retry-After"]) == (503, "2")
+    assert answer.json()["detail"] == "Too many people are logging in at this moment. Try again."
+    assert is_in(log_in(password=PASSWORD, address="192.0.2.2"))
 
 
 def test_nobody_waits_for_a_turn_without_end(user, monkeypatch):
@@ -245,7 +254,7 @@ def test_nobody_waits_for_a_turn_without_end(user, monkeypatch):
     ],
 )
 def test_so_are_those_of_whoever_found_a_session(settings, path, fields):
-    settings.PASSWORD_HASHERS = [SLOW]
+    settings.PASSWORD_HASHERS, settings.WEB_THREADS = [SLOW], 24
     user = User.objects.create_superuser("ada", password=PASSWORD)
     client = Client(REMOTE_ADDR="192.0.2.1")
     client.force_login(user)
