@@ -203,6 +203,7 @@ LOGIN_LOCKOUT_MINUTES = env.int("LOGIN_LOCKOUT_MINUTES", 15)
 
 AXES_HANDLER = "subscriptions.logins.LoginHandler"
 AXES_CLIENT_IP_CALLABLE = "subscriptions.origin.network_of"
+AXES_USERNAME_CALLABLE = "subscriptions.logins.counted_name"
 AXES_LOCKOUT_CALLABLE = "subscriptions.logins.locked_out"
 AXES_LOCKOUT_PARAMETERS = [["username", "ip_address"]]
 AXES_FAILURE_LIMIT = LOGIN_FAILURE_LIMIT

@@ -15,6 +15,7 @@ from django.db.models import QuerySet, Sum
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
 from django.utils import timezone
+from django.utils.crypto import salted_hmac
 
 from subscriptions import audit, problems
 from subscriptions.audit import Actor, AuditEntry, user_actor
@@ -77,6 +78,16 @@ def _too_many() -> problems.Problem:
     problem = problems.unavailable()
     problem.detail = "Too many people are logging in at this moment. Try again."
     return problem
+
+
+def counted_name(request: HttpRequest, credentials: dict[str, Any] | None) -> str:
+    """Return the name that failures are counted by: of one that nobody has, which may be a password, a hash."""
+    given = (credentials or request.POST).get("username", "")
+    known = vars(request).setdefault("_counted_names", {})
+    if given not in known:
+        hashed = salted_hmac("a name that nobody has", given, algorithm="sha256").hexdigest()
+        known[given] = given if User.objects.filter(username=given).exists() else hashed
+    return str(known[given])
 
 
 class LoginHandler(AxesDatabaseHandler):  # type: ignore[misc]  # axes has no types

@@ -147,7 +147,8 @@ def test_a_flood_of_failures_takes_up_no_more_rows_than_that(user, monkeypatch):
     monkeypatch.setattr(logins, "MOST_ROWS", 3)
     for number in range(6):
         log_in(f"user-{number}", address=f"192.0.2.{number}")
-    assert sorted(row.username for row in AccessAttempt.objects.all()) == ["user-3", "user-4", "user-5"]
+    left = sorted(row.ip_address for row in AccessAttempt.objects.all())
+    assert left == ["192.0.2.3", "192.0.2.4", "192.0.2.5"]
     assert AuditEntry.objects.count() == 3
 
 
@@ -226,6 +227,16 @@ def test_guesses_at_the_same_moment_are_counted_one_by_one(settings):
     statuses = at_once(12, lambda: log_in().status_code)
     assert sorted(statuses) == [200] * 4 + [429] * 8
     assert AuditEntry.objects.filter(action="fail to log in").count() == 5
+
+
+def test_the_database_has_no_name_that_nobody_has_which_may_be_a_password(user):
+    answers = [log_in("my secret password") for _ in range(5)]
+    assert [answer.status_code for answer in answers] == [200, 200, 200, 200, 429]
+    log_in("ada")
+    names = set(AccessAttempt.objects.values_list("username", flat=True))
+    assert len(names) == 2
+    assert "ada" in names
+    assert "my secret password" not in names
 
 
 def test_guesses_take_at_most_half_of_the_threads_wherever_they_come_from(user, settings):
