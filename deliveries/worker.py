@@ -151,7 +151,8 @@ class Worker(SimpleWorker):
                 self.connection.zremrangebyscore(registry.key, "-inf", int(time.time()))
             self.connection.delete(each.intermediate_queue_key)
             if self.connection.scard(worker_registration.WORKERS_BY_QUEUE_KEY % each.name) <= MOST_WORKERS:
-                with contextlib.suppress(UnicodeDecodeError):  # over what is no worker's name
+                # over what is no worker's name
+                with contextlib.suppress(UnicodeDecodeError, redis.InvalidResponse):
                     worker_registration.clean_worker_registry(each)
         self.last_cleaned_at = now()  # type: ignore[assignment]
 

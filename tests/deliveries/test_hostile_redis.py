@@ -381,6 +381,14 @@ def test_a_worker_does_not_read_what_would_fill_its_memory(client, tmp_path, spo
 
 
 @pytest.mark.django_db
+def test_a_worker_works_beside_one_whose_name_would_fill_its_memory(client, tmp_path):
+    left_for_maintenance(client, tmp_path)
+    client.eval("redis.call('sadd', 'rq:workers:maintenance', string.rep('x', 2000000))", 0)
+    call_command("rqworker", "maintenance", "--burst")
+    assert not client.exists("rq:queue:maintenance")
+
+
+@pytest.mark.django_db
 def test_a_worker_does_not_fetch_jobs_that_wait_for_another(client, tmp_path):
     left_for_maintenance(client, tmp_path)
     client.sadd("rq:job:strange:dependents", "another")
