@@ -17,9 +17,10 @@ from django.shortcuts import render
 from django.utils import timezone
 from django.utils.crypto import salted_hmac
 
-from subscriptions import audit, problems
+from subscriptions import audit
 from subscriptions.audit import Actor, AuditEntry, user_actor
 from subscriptions.origin import address_of, network_of
+from subscriptions.problems import Problem
 
 # One address may fail for so many users before it is locked out for all of them.
 USERS_PER_ADDRESS = 10
@@ -42,7 +43,7 @@ _lock = threading.Lock()
 
 @contextmanager
 def turn_of(request: HttpRequest) -> Iterator[None]:
-    """Hold this while a password or code is looked at, until its failure is stored. Raises Problem (503).
+    """Hold this while a password or code is looked at, until its failure is stored. Raises Problem (429).
 
     Otherwise as many guesses as there are threads would be looked at before the first of them counts.
     """
@@ -74,10 +75,9 @@ def _part_of_threads() -> Iterator[None]:
             _inside.remove(one)
 
 
-def _too_many() -> problems.Problem:
-    problem = problems.unavailable()
-    problem.detail = "Too many people are logging in at this moment. Try again."
-    return problem
+def _too_many() -> Problem:
+    detail = "Too many people are logging in at this moment. Try again."
+    return Problem(status=429, code="rate_limited", detail=detail, headers={"Retry-After": "2"})
 
 
 def counted_name(request: HttpRequest, credentials: dict[str, Any] | None) -> str:

@@ -243,7 +243,7 @@ def test_guesses_take_at_most_half_of_the_threads_wherever_they_come_from(user, 
     settings.WEB_THREADS = 2
     with logins.turn_of(RequestFactory(REMOTE_ADDR="192.0.2.1").post(LOGIN)):
         answer = log_in(password=PASSWORD, address="192.0.2.2")
-    assert (answer.status_code, answer["Retry-After"]) == (503, "2")
+    assert (answer.status_code, answer["Retry-After"]) == (429, "2")
     assert answer.json()["detail"] == "Too many people are logging in at this moment. Try again."
     assert is_in(log_in(password=PASSWORD, address="192.0.2.2"))
 
@@ -252,7 +252,7 @@ def test_nobody_waits_for_a_turn_without_end(user, monkeypatch):
     monkeypatch.setattr(logins, "TURN_SECONDS", 0.1)
     with logins.turn_of(RequestFactory(REMOTE_ADDR="192.0.2.1").post(LOGIN)):
         answer = log_in(password=PASSWORD)
-    assert (answer.status_code, answer["Retry-After"]) == (503, "2")
+    assert (answer.status_code, answer["Retry-After"]) == (429, "2")
     assert is_in(log_in(password=PASSWORD))
 
 
