@@ -86,6 +86,7 @@ def test_a_worker_waits_once_for_a_redis_that_hangs_in_the_middle_of_a_job(make_
 @pytest.mark.usefixtures("links")
 def test_a_worker_that_gave_up_in_the_middle_of_a_job_is_at_none_any_more(make_worker):
     """Else the process would set the alarm by which RQ ends a job, and end by it."""
-    worker.run_worker(queue.DELIVERIES, make_worker=make_worker, burst=True)
+    with pytest.raises(redis.TimeoutError):
+        worker.run_worker(queue.DELIVERIES, make_worker=make_worker, burst=True)
     assert WebhookRequest.objects.get().status == "delivered"
     assert worker.Worker.current is None
