@@ -237,10 +237,12 @@ DATABASES["default"] |= {
         "connect_timeout": 2,
         # A host that is gone is noticed after so many milliseconds, not after a quarter of an hour.
         "tcp_user_timeout": 5000,
-        # A process that is frozen in the middle of a transaction lets go of its locks. Plans
-        # go through the indexes also while a table is empty or not yet analysed: the plan of
-        # a prepared statement is kept as the table grows.
-        "options": "-c idle_in_transaction_session_timeout=10s -c enable_seqscan=off -c jit=off",
+        # A process that is frozen in the middle of a transaction lets go of its locks, and a
+        # statement whose connection was cut (deliveries/sql.py) ends. Plans go through the
+        # indexes also while a table is empty or not yet analysed: the plan of a prepared
+        # statement is kept as the table grows.
+        "options": "-c idle_in_transaction_session_timeout=10s -c client_connection_check_interval=1s "
+        "-c enable_seqscan=off -c jit=off",
         # Lets deliveries/sql.py prepare its statements; Django's own cursors do not.
         "prepare_threshold": 5,
     }
