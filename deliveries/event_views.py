@@ -47,7 +47,7 @@ REFUSALS = {
     415: OpenApiResponse(description="The body is not application/json in UTF-8."),
     422: OpenApiResponse(
         description="The payload does not fit the schema of its event type, the Idempotency-Key was used with "
-        "another body, or the schemas or the filters take too long."
+        "another body, or the event types, the schemas or the filters take too long."
     ),
     503: OpenApiResponse(description="Nothing could be stored; try again after Retry-After."),
 }

@@ -6,6 +6,7 @@ however many events; filters, where there are some, are read in parts and looked
 events are stored by statements of a bounded size, all their requests by one.
 """
 
+import contextlib
 import time
 import uuid
 from collections import defaultdict
@@ -15,7 +16,8 @@ from itertools import islice
 from typing import Any
 
 import msgspec
-from django.db import transaction
+import psycopg.errors
+from django.db import OperationalError, connection, transaction
 
 from deliveries import idempotency, queue, sql
 from deliveries.idempotency import Key
@@ -33,6 +35,10 @@ MAX_REQUESTS = 100_000
 # Times that an event type of one batch may be taken by a subscription. To look at as many filters takes
 # about as long as FILTER_SECONDS.
 MAX_MATCHES = 300_000
+
+# How long the database may compare the event types of one batch with those that all subscriptions take:
+# a thousand of 60 segments with 250 each of a thousand would take minutes.
+MATCH_MS = 2_000
 
 # Filters that are read at once: of a tenant with very many, all of them would fill the memory.
 FILTERS_AT_ONCE = 500
@@ -255,7 +261,8 @@ def _takers(events: Sequence[NewEvent]) -> Iterator[_Taker]:
         "patterns": [_array(event_types.patterns_taking(event_type)) for _, event_type in kinds],
         "limit": None if len(events) == 1 else MAX_MATCHES + 1,
     }
-    matched = sql.run(MATCH, parameters)
+    with contextlib.nullcontext() if len(events) == 1 else _soon():
+        matched = sql.run(MATCH, parameters)
     if len(events) > 1 and sum(len(numbers) for _, _, numbers in matched) > MAX_MATCHES:
         raise _too_many(f"The types of these events are taken more than {MAX_MATCHES} times.")
     for begin in range(0, len(matched), FILTERS_AT_ONCE):
@@ -269,6 +276,21 @@ def _takers(events: Sequence[NewEvent]) -> Iterator[_Taker]:
                 filter=conditions.get(subscription_id),
                 events=[events[place] for place in taken],
             )
+
+
+@contextlib.contextmanager
+def _soon() -> Iterator[None]:
+    """Have the database give up on what takes longer than MATCH_MS within the block; raise Problem (422) then."""
+    try:
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT set_config('statement_timeout', %s, true)", [str(MATCH_MS)])
+            yield
+            cursor.execute("SET LOCAL statement_timeout TO DEFAULT")
+    except OperationalError as error:
+        if not isinstance(error.__cause__, psycopg.errors.QueryCanceled):
+            raise
+        detail = "These events have too many types for the subscriptions. Publish fewer of them at once."
+        raise Problem(status=422, code="too_slow", detail=detail) from None
 
 
 def _too_many(detail: str) -> Problem:

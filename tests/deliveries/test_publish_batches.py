@@ -86,3 +86,15 @@ def test_each_subscription_gets_its_events_in_their_order_however_filters_are_re
     ]
     everything = [b"0", b"1", b"2", b"3"]
     assert got == [everything, [b"2", b"3"], [b"0", b"1"], everything, [b"1", b"3"]]
+
+
+def test_a_batch_whose_types_take_long_to_compare_is_given_up(publish, make_subscription, monkeypatch):
+    monkeypatch.setattr(publishing, "MATCH_MS", 20)
+    taken = [f"{number:03}.{'x' * 124}" for number in range(250)]
+    for _ in range(20):
+        make_subscription(event_types=taken)
+    types = [f"{'a.' * 60}{number}" for number in range(500)]
+    answer = publish({"events": [{"event_type": each, "body": 1} for each in types]}, "/batch")
+    detail = "These events have too many types for the subscriptions. Publish fewer of them at once."
+    assert answer.json() == problem(422, "too_slow", detail)
+    assert not Event.objects.exists()
