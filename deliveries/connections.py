@@ -17,6 +17,8 @@ from typing import NamedTuple
 
 # Where the kernel tells the number of bytes received (tcpi_bytes_received of struct tcp_info).
 _RECEIVED_AT = 128
+# What is raised if the connection was closed meanwhile, or the kernel is an imitation that tells less (a sandbox).
+_UNTOLD = (OSError, struct.error)
 
 
 class Ends(NamedTuple):
@@ -50,7 +52,7 @@ class Connections:
         """Return how much has been read from each connection, by its descriptor. For any thread."""
         found = {}
         for descriptor, inode in list(self._inodes.items()):
-            with contextlib.suppress(OSError):  # closed meanwhile
+            with contextlib.suppress(*_UNTOLD):
                 if os.fstat(descriptor).st_ino == inode:
                     found[descriptor] = _read_bytes(descriptor)
         return found
@@ -68,7 +70,7 @@ class Connections:
 
     def read_bytes_of(self, ends: Ends) -> int | None:
         """Return how much has been read from a connection that is in use; None if it is not known."""
-        with contextlib.suppress(KeyError, OSError):
+        with contextlib.suppress(KeyError, *_UNTOLD):
             return _read_bytes(self._descriptors[ends])
         return None
 
