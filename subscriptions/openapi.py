@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from functools import cache
+from threading import Lock
 from typing import Any
 
 import msgspec
@@ -173,9 +174,15 @@ class Schema(AutoSchema):
         return f"{given}\n\nThe API key needs the scope `{HasScope.scope_of(self.view, self.method)}`."
 
 
+# drf-spectacular loads what it is extended with as it goes, which fails in two threads at once.
+_describing = Lock()
+
+
 def description(request: HttpRequest) -> HttpResponse:
     """Answer with the description of the API, to whoever asks."""
-    return HttpResponse(_description(), content_type=OpenApiJsonRenderer.media_type)
+    with _describing:
+        content = _description()
+    return HttpResponse(content, content_type=OpenApiJsonRenderer.media_type)
 
 
 @cache

@@ -1,12 +1,16 @@
 """/openapi.json: complete and valid."""
 
 import ast
+import os
 import re
+import subprocess
+import sys
 
 import jsonschema_rs
 import pytest
 from django.conf import settings
 
+from config.settings import BASE_DIR
 from deliveries import problem_codes
 from subscriptions import secrets
 from tests.conftest import ingest_body
@@ -361,3 +365,23 @@ def test_it_names_the_headers_of_an_ingest_call(schema):
 def test_it_is_the_same_whatever_the_query_says(client, query):
     answer = client.get(f"/openapi.json?{query}")
     assert (answer.status_code, answer.content) == (200, client.get("/openapi.json").content)
+
+
+ASK_AT_ONCE = """
+import sys
+from concurrent.futures import ThreadPoolExecutor
+import django
+django.setup()
+from subscriptions import openapi
+sys.setswitchinterval(1e-6)
+with ThreadPoolExecutor(16) as pool:
+    print(len({answer.content for answer in pool.map(openapi.description, [None] * 16)}))
+"""
+
+
+def test_the_first_to_ask_a_new_process_may_be_many():
+    environment = os.environ | {"DJANGO_SETTINGS_MODULE": "config.settings"}
+    told = subprocess.run(
+        [sys.executable, "-c", ASK_AT_ONCE], cwd=BASE_DIR, env=environment, capture_output=True, text=True
+    )
+    assert (told.stdout, told.stderr) == ("1\n", "")
