@@ -14,7 +14,7 @@ from subscriptions.api_key_admin import ApiKeyAdmin as ApiKeyAdmin
 from subscriptions.audited_admin import AuditedAdmin, perform
 from subscriptions.credentials import UNREADABLE
 from subscriptions.event_type_admin import EventTypeAdmin as EventTypeAdmin
-from subscriptions.form_fields import JSON_FIELDS
+from subscriptions.form_fields import FORM_FIELDS
 from subscriptions.models import Subscription, SubscriptionQuerySet
 from subscriptions.read_only_admin import shown_time
 from subscriptions.subscription_forms import NewSubscriptionForm, SubscriptionForm
@@ -60,7 +60,7 @@ TYPES_SHOWN = 10
 @admin.register(Subscription)
 class SubscriptionAdmin(AuditedAdmin):
     form = SubscriptionForm
-    formfield_overrides = JSON_FIELDS
+    formfield_overrides = FORM_FIELDS
     list_display = (
         "shown_target_url",
         "shown_description",

@@ -7,13 +7,13 @@ from django.http import HttpRequest
 
 from subscriptions.audited_admin import AuditedAdmin
 from subscriptions.catalog import EventType
-from subscriptions.form_fields import JSON_FIELDS, FreshForm
+from subscriptions.form_fields import FORM_FIELDS, FreshForm
 
 
 @admin.register(EventType)
 class EventTypeAdmin(AuditedAdmin):
     form = FreshForm
-    formfield_overrides = JSON_FIELDS
+    formfield_overrides = FORM_FIELDS
     list_display = ("name", "validation", "deprecated", "has_schema", "updated_at")
     list_filter = ("validation", "deprecated")
     search_fields = ("name",)

@@ -44,6 +44,13 @@ class ExactCharField(forms.CharField):
         super().__init__(**kwargs | {"strip": False})
 
 
+class LinesField(ExactCharField):
+    r"""Take lines as they are stored: browsers end each with \r\n, which would be a change of all."""
+
+    def to_python(self, value: Any) -> Any:
+        return str(super().to_python(value)).replace("\r\n", "\n")
+
+
 class ShortArrayField(SimpleArrayField):
     """Refuse very many items before each is looked at, as the API does."""
 
@@ -86,8 +93,11 @@ class FreshForm(forms.ModelForm):
         return cleaned
 
 
-# For pages with JSON columns of a model.
-JSON_FIELDS: Mapping[type[models.Field], Mapping[str, Any]] = {models.JSONField: {"form_class": StrictJSONField}}
+# For pages with columns of JSON, or of lines, of a model.
+FORM_FIELDS: Mapping[type[models.Field], Mapping[str, Any]] = {
+    models.JSONField: {"form_class": StrictJSONField},
+    models.TextField: {"form_class": LinesField},
+}
 
 
 def _check(text: str) -> None:

@@ -13,6 +13,7 @@ from django.test import Client
 from subscriptions import secrets
 from subscriptions.audit import AuditEntry
 from subscriptions.models import Subscription
+from tests.certificates import make_pair
 from tests.staff import messages_of, seen, staff_client
 from tests.subscriptions.subscription_pages import ADD, FIELDS, LIST, page_of
 
@@ -139,6 +140,16 @@ def test_it_changes_a_subscription_but_not_its_status_or_secret(operator, make_s
         subscription.status,
         bytes(subscription.secret),
     ] == ["https://receiver.example.com/hook", [], [], "paused", stored]
+
+
+def test_lines_that_a_browser_sends_back_are_no_change(operator, make_subscription):
+    pem = make_pair(None).certificate
+    subscription = make_subscription("https://receiver.example.com/hook", ca_certificates=pem)
+    fields = FIELDS | seen(subscription) | {"ca_certificates": pem.replace("\n", "\r\n"), "description": "new"}
+    assert operator.post(page_of(subscription), fields).status_code == 302
+    subscription.refresh_from_db()
+    assert (subscription.ca_certificates, subscription.description) == (pem, "new")
+    assert "ca_certificates" not in AuditEntry.objects.get(action="change").after
 
 
 def test_a_subscription_stays_with_its_tenant(operator, make_subscription):
