@@ -84,13 +84,17 @@ class NewestFirst(CursorPagination):
     ordering = "-id"
     page_size = DEFAULT_LIMIT
     page_size_query_param = "limit"
-    max_page_size = MAX_LIMIT
     invalid_cursor_message = "This cursor is not one of ours."
 
     def paginate_queryset(self, queryset: Any, request: Request, view: APIView | None = None) -> list[Any] | None:
         """Read a page; raise Problem (422) if that takes too long."""
         with bounded():
             return super().paginate_queryset(queryset, request, view)
+
+    def get_page_size(self, request: Request) -> int:
+        """Read `limit` as FilterSerializer does, which has refused what is none; DRF takes 5.0 for no limit."""
+        limit: int = serializers.IntegerField().run_validation(request.query_params.get("limit", DEFAULT_LIMIT))
+        return limit
 
     def get_paginated_response(self, data: Any) -> Response:
         return super().get_paginated_response(self._cut(data))

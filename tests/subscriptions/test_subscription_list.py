@@ -65,6 +65,11 @@ def test_it_pages_to_the_end_and_back(get, make_subscription):
     assert ids(follow(get, third["previous"])) == made[2:4]
 
 
+def test_a_limit_is_the_number_that_it_was_taken_for(get, make_subscription):
+    made = [make_subscription() for _ in range(3)]
+    assert [len(get(limit=limit)["results"]) for limit in ("2", "2.0", " 2", "250")] == [2, 2, 2, len(made)]
+
+
 def test_a_page_ends_early_before_it_is_too_large(get, make_subscription):
     pem = "x" * 65_536
     made = [str(make_subscription(ca_certificates=pem).id) for _ in range(130)][::-1]
