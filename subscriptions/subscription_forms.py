@@ -8,7 +8,7 @@ from rest_framework import serializers
 from subscriptions import secrets
 from subscriptions.event_types import MAX_LENGTH
 from subscriptions.fields import AuthField, CertificatesField, FilterField, HeadersField
-from subscriptions.form_fields import ExactCharField, FreshForm, ShortArrayField, StrictJSONField
+from subscriptions.form_fields import ExactCharField, FreshForm, LinesField, ShortArrayField, StrictJSONField
 from subscriptions.models import LONGEST_RETRY_DELAY_SECONDS, MAX_EVENT_TYPES, MAX_RETRIES, Subscription
 from subscriptions.strict import MOST_ITEMS, TOO_MANY_ITEMS
 from subscriptions.validation import validate_event_type_pattern, validate_metadata, validate_secret
@@ -55,9 +55,12 @@ class SubscriptionForm(FreshForm):
     class Meta:
         model = Subscription
         fields = "__all__"  # the admin lists the fields
-        field_classes = {"tenant": ExactCharField}
+        field_classes = {"tenant": ExactCharField, "description": LinesField}
         labels = {"target_url": "Target URL", "ca_certificates": "CA certificates"}
-        widgets = {"target_url": forms.TextInput(attrs=WIDE)}
+        widgets = {
+            "target_url": forms.TextInput(attrs=WIDE),
+            "description": forms.Textarea(attrs=WIDE | {"rows": 2}),  # over the API it may have lines
+        }
 
     def clean_metadata(self) -> Any:
         metadata = {} if self.cleaned_data["metadata"] is None else self.cleaned_data["metadata"]

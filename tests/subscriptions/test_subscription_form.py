@@ -152,6 +152,17 @@ def test_lines_that_a_browser_sends_back_are_no_change(operator, make_subscripti
     assert "ca_certificates" not in AuditEntry.objects.get(action="change").after
 
 
+def test_a_description_keeps_its_spaces_and_lines(operator, make_subscription):
+    subscription = make_subscription(description=" first\nsecond ")
+    page = operator.get(page_of(subscription)).content.decode()
+    assert re.search(r'<textarea name="description"[^>]*>\n first\nsecond </textarea>', page)
+    fields = FIELDS | seen(subscription) | {"description": " first\r\nsecond "}
+    assert operator.post(page_of(subscription), fields).status_code == 302
+    subscription.refresh_from_db()
+    assert subscription.description == " first\nsecond "
+    assert "description" not in AuditEntry.objects.get(action="change").after
+
+
 def test_a_subscription_stays_with_its_tenant(operator, make_subscription):
     subscription = make_subscription(tenant="globex")
     assert operator.post(page_of(subscription), FIELDS | seen(subscription)).status_code == 302
