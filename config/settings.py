@@ -5,7 +5,6 @@ Configuration. Wrong values are reported by `manage.py check`.
 """
 
 import os
-from datetime import timedelta
 from pathlib import Path
 
 from csp.constants import NONE, SELF
@@ -207,7 +206,7 @@ AXES_USERNAME_CALLABLE = "subscriptions.logins.counted_name"
 AXES_LOCKOUT_CALLABLE = "subscriptions.logins.locked_out"
 AXES_LOCKOUT_PARAMETERS = [["username", "ip_address"]]
 AXES_FAILURE_LIMIT = LOGIN_FAILURE_LIMIT
-AXES_COOLOFF_TIME = timedelta(minutes=LOGIN_LOCKOUT_MINUTES)
+AXES_COOLOFF_TIME = "subscriptions.logins.lockout"
 # Who goes on trying while locked out neither makes the lockout longer nor writes anything.
 AXES_RESET_COOL_OFF_ON_FAILURE_DURING_LOCKOUT = False
 AXES_RESET_ON_SUCCESS = True

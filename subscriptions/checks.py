@@ -22,6 +22,10 @@ INSECURE_PREFIX = "django-insecure-"
 METADATA_ADDRESSES = tuple(
     ip_address(text) for text in ("169.254.169.254", "168.63.129.16", "100.100.100.200", "fd00:ec2::254")
 )
+# Of failed logins, and of minutes that somebody is locked out: a year.
+MOST_FAILURES = 1_000
+MOST_MINUTES = 525_600
+
 LOOPBACK_HOSTS = ("", "localhost", "::1", "[::1]")
 
 
@@ -120,11 +124,13 @@ def check_proxy_count(**kwargs: Any) -> list[CheckMessage]:
 @register()
 def check_lockout(**kwargs: Any) -> list[CheckMessage]:
     """Whoever fails to log in is locked out some time, and is not before."""
-    names = ("LOGIN_FAILURE_LIMIT", "LOGIN_LOCKOUT_MINUTES")
-    hint = "Give a number from 1 on: with 0 minutes passwords can be guessed, with 0 failures nobody gets in."
-    # Another project that installs the apps has a console of its own, without these.
-    wrong = [name for name in names if getattr(settings, name, 1) < 1]
-    return [Error(f"{name} is less than 1.", hint=hint, id="subscriptions.E009") for name in wrong]
+    hint = "With 0 failures nobody gets in, and with 0 minutes passwords can be guessed."
+    findings: list[CheckMessage] = []
+    for name, most in (("LOGIN_FAILURE_LIMIT", MOST_FAILURES), ("LOGIN_LOCKOUT_MINUTES", MOST_MINUTES)):
+        # Another project that installs the apps has a console of its own, without these.
+        if not 1 <= getattr(settings, name, 1) <= most:
+            findings.append(Error(f"{name} is not from 1 to {most:,}.", hint=hint, id="subscriptions.E009"))
+    return findings
 
 
 @register(deploy=True)

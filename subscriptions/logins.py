@@ -95,7 +95,7 @@ class LoginHandler(AxesDatabaseHandler):  # type: ignore[misc]  # axes has no ty
 
     def get_failures(self, request: Any, credentials: dict[str, Any] | None = None) -> int:
         """Return the failures of this user from this address, or of the address spread over users."""
-        cool_off: timedelta = settings.AXES_COOLOFF_TIME
+        cool_off = lockout()
         since = timezone.now() - cool_off
         from_address = AccessAttempt.objects.filter(
             ip_address=request.axes_ip_address, attempt_time__gte=since
@@ -143,6 +143,11 @@ class LoginHandler(AxesDatabaseHandler):  # type: ignore[misc]  # axes has no ty
             return False
         AccessAttempt.objects.filter(id__lte=too_old).delete()
         return True
+
+
+def lockout(request: HttpRequest | None = None) -> timedelta:
+    """Return how long whoever failed too often is locked out."""
+    return timedelta(minutes=settings.LOGIN_LOCKOUT_MINUTES)
 
 
 def locked_out(request: HttpRequest, response: HttpResponse, credentials: dict[str, Any] | None) -> HttpResponse:
