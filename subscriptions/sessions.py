@@ -28,10 +28,11 @@ class SessionStore(db.SessionStore):
 
     def _get_session_from_db(self) -> Any:
         living = self.model.objects.filter(expire_date__gt=timezone.now())
-        row = living.filter(session_key=_stored(str(self.session_key))).first()
-        if row is None:
+        try:
+            return living.get(session_key=_stored(str(self.session_key)))
+        except self.model.DoesNotExist:
             self._session_key = None
-        return row
+            return None
 
 
 def _stored(session_key: str) -> str:
