@@ -84,6 +84,7 @@ def test_an_operator_replays_many_requests(
     failed = [fail(), fail()]
     pending = make_request(failed[0].subscription)
     operator.get_by_role("link", name="Webhook requests").click()
+    operator.wait_for_url("**/webhookrequest/")  # with the scripts that select all
     operator.get_by_role("checkbox", name="Select all objects on this page for an action").check()
     operator.get_by_label("Action:").select_option("Replay selected webhook requests")
     operator.get_by_role("button", name="Go").click()
