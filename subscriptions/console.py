@@ -28,7 +28,10 @@ class Console(AdminSite):
     login_form = LoginForm
 
     def get_urls(self) -> list[Any]:
-        own: list[URLPattern] = [path("one-time-code/", self.one_time_code, name="one_time_code")]
+        own: list[URLPattern] = [
+            path("one-time-code/", self.one_time_code, name="one_time_code"),
+            path("logout/", self.logout, name="logout"),  # for those too who may do nothing else yet
+        ]
         # The one would look for any row of any table, for whoever is on the staff. The other no page needs.
         unwanted = ("view_on_site", "autocomplete")
         return [*own, *(each for each in super().get_urls() if getattr(each, "name", "") not in unwanted)]

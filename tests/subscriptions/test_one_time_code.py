@@ -267,6 +267,14 @@ def test_everybody_has_to_set_one_up_if_the_operator_says_so(user, settings):
     assert client.get(INDEX).status_code == 200
 
 
+def test_who_has_to_set_one_up_may_log_out_instead(user, settings):
+    settings.REQUIRE_OTP = True
+    client = logged_in(user)
+    assert 'action="/admin/logout/"' in client.get(PAGE).content.decode()
+    client.post("/admin/logout/")
+    assert client.get(PAGE)["Location"] == f"/admin/login/?next={PAGE}"
+
+
 @pytest.mark.parametrize("is_staff", [True, False])
 def test_the_page_is_for_staff_who_are_logged_in(is_staff):
     user = User.objects.create_user("somebody", is_staff=is_staff)
