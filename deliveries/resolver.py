@@ -123,6 +123,8 @@ class Resolver:
     def _hand_out(self) -> None:
         """Give threads what waits for one, as far as its customer may have one."""
         for customer, wants in list(self._waiting.items()):
+            if not self._slots.free:
+                return
             while wants and self._slots.allowance(customer):
                 self._slots.take(customer)
                 self._taken.put(wants.popleft())
