@@ -302,7 +302,7 @@ class Subscription(Credentials):
         )
 
     def __str__(self) -> str:
-        text = self.description or self.target_url
+        text = self.description if self.description.strip() else self.target_url
         return visible(text if len(text) <= LONGEST_NAME else f"{text[:LONGEST_NAME]}…")
 
     def save(self, *args: Any, update_fields: Iterable[str] | None = None, **kwargs: Any) -> None:

@@ -80,7 +80,10 @@ class SubscriptionForm(FreshForm):
         return _checked(AuthField(allow_null=True), self.cleaned_data["auth"] or None)
 
     def clean_ca_certificates(self) -> Any:
-        return _checked(CertificatesField(), self.cleaned_data["ca_certificates"])
+        certificates = self.cleaned_data["ca_certificates"]
+        if "ca_certificates" not in self.changed_data:
+            return certificates  # they may be from when there was more room for them
+        return _checked(CertificatesField(), certificates if certificates.strip() else "")
 
     def seal(self, subscription: Subscription) -> None:
         """Encrypt what was given of the fields that are never shown into the subscription, unsaved."""

@@ -10,7 +10,7 @@ from django.db import connection, transaction
 from django.db.models.functions import Now
 from django.test import Client
 
-from subscriptions import secrets
+from subscriptions import certificates, secrets
 from subscriptions.audit import AuditEntry
 from subscriptions.models import Subscription
 from tests.certificates import make_pair
@@ -150,6 +150,29 @@ def test_lines_that_a_browser_sends_back_are_no_change(operator, make_subscripti
     subscription.refresh_from_db()
     assert (subscription.ca_certificates, subscription.description) == (pem, "new")
     assert "ca_certificates" not in AuditEntry.objects.get(action="change").after
+
+
+@pytest.mark.parametrize("left", ["", " ", "\r\n"])
+def test_what_is_left_of_certificates_that_were_taken_away_is_none(operator, make_subscription, left):
+    pem = make_pair(None).certificate
+    subscription = make_subscription("https://receiver.example.com/hook", ca_certificates=pem)
+    fields = FIELDS | seen(subscription) | {"ca_certificates": left}
+    assert operator.post(page_of(subscription), fields).status_code == 302
+    subscription.refresh_from_db()
+    assert subscription.ca_certificates == ""
+
+
+def test_certificates_from_when_there_was_more_room_are_in_the_way_of_nothing(operator, make_subscription):
+    pem = make_pair(None).certificate.ljust(certificates.MAX_LENGTH + 1, "\n")
+    subscription = make_subscription("https://receiver.example.com/hook", ca_certificates=pem)
+    fields = FIELDS | seen(subscription) | {"ca_certificates": pem, "description": "new"}
+    assert operator.post(page_of(subscription), fields).status_code == 302
+    subscription.refresh_from_db()
+    assert (subscription.ca_certificates, subscription.description) == (pem, "new")
+
+
+def test_a_subscription_whose_description_is_blank_is_named_by_its_url(make_subscription):
+    assert str(make_subscription("https://receiver.example.com/hook", description=" \n")).startswith("https://")
 
 
 def test_a_description_keeps_its_spaces_and_lines(operator, make_subscription):
