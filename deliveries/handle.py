@@ -64,6 +64,8 @@ MAX_HELD_BYTES = 4_096
 # Lower ones are interim answers, after which the real one is still to come.
 LOWEST_FINAL_STATUS = 200
 
+_LOOK_UP = 0
+_REFUSED_LOOKUP = 1
 _REFUSED_SOCKET: int = pycurl.SOCKET_BAD
 _SEND_REQUEST: int = pycurl.PREREQFUNC_OK
 _HOLD_REQUEST: int = pycurl.PREREQFUNC_ABORT
@@ -169,6 +171,7 @@ class Handle:
             pycurl.UPLOAD_BUFFERSIZE: UPLOAD_BUFFER_BYTES,
             pycurl.MAXAGE_CONN: MAX_IDLE_SECONDS,
             pycurl.DNS_CACHE_TIMEOUT: NAMES_KEPT_SECONDS,
+            pycurl.RESOLVER_START_FUNCTION: self._before_lookup,
             pycurl.OPENSOCKETFUNCTION: self._open_socket,
             pycurl.PREREQFUNCTION: self._before_request,
             pycurl.HEADERFUNCTION: self._answer.take_header,
@@ -295,6 +298,13 @@ class Handle:
         if is_alert(message) or (self.call.certificates is not None and code in _CERTIFICATE_ERRORS):
             return ErrorClass.TLS
         return _ERRORS.get(code, ErrorClass.PROTOCOL)
+
+    def _before_lookup(self) -> int:
+        """Look nothing up for a second sending: libcurl may have forgotten by then what it was told."""
+        if self._is_sent:
+            self._ending = ErrorClass.RESET
+            return _REFUSED_LOOKUP
+        return _LOOK_UP
 
     def _open_socket(self, purpose: int, address: Any) -> int:
         """Judge the address that is about to be connected; libcurl tries the next one if it is refused."""

@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 import pytest
 
-from deliveries.handle import _resolve_option
+from deliveries.handle import NAMES_KEPT_SECONDS, _resolve_option
 from deliveries.outcome import ErrorClass
 from deliveries.resolver import Resolver
 from deliveries.transport import Transport
@@ -105,6 +105,22 @@ def test_a_request_that_was_read_without_an_answer_is_not_sent_again(
         assert (listener.connections, len(listener.requests)) == (1, 2)
         assert outcome(transport, url_of(listener)).is_success
         assert (listener.connections, len(listener.requests)) == (2, 3)
+
+
+def test_a_request_that_was_read_long_ago_has_no_name_looked_up_to_be_sent_again() -> None:
+    """libcurl knows the addresses no more by then, and would ask the receiver's name servers itself."""
+
+    def closes_late(connection: Connection) -> None:
+        connection.listener.is_over.wait(NAMES_KEPT_SECONDS + 0.2)
+        connection.close()
+
+    with (
+        contextlib.closing(make_transport(resolver=Resolver(lambda host: ["127.0.0.1"]))) as transport,
+        listening(ends_the_second_request(reads_and(closes_late))) as listener,
+    ):
+        url = url_of(listener, host="name.invalid")
+        assert [outcome(transport, url).error for _ in range(2)] == [None, ErrorClass.RESET]
+        assert (listener.connections, len(listener.requests)) == (1, 2)
 
 
 def test_a_request_is_not_sent_again_on_another_kept_connection(transport: Transport) -> None:
