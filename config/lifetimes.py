@@ -16,12 +16,14 @@ def end_with_parent(number: signal.Signals) -> None:
         ctypes.CDLL(None).prctl(pr_set_pdeathsig, number)
 
 
-def end_on_signals_while_loading() -> None:
-    """End at once on a signal that comes before a process of the web server has loaded and has its own handlers.
+def end_as_told_by_web_server() -> None:
+    """Have a process of the web server end with its parent, and at once on a signal while it loads.
 
+    Left alone it would go on with the settings it has, and share the port with what is started after it.
     granian forks its processes with the handlers of their parent, which in a child only lose
-    the signal; the parent would then wait for the child for ever.
+    the signal, until they have their own; the parent would then wait for the child for ever.
     """
     if multiprocessing.parent_process() is not None:
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, signal.SIG_DFL)
+        end_with_parent(signal.SIGTERM)

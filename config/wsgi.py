@@ -22,7 +22,7 @@ from django.utils.functional import cached_property
 
 from config import keys, lifetimes
 
-lifetimes.end_on_signals_while_loading()
+lifetimes.end_as_told_by_web_server()
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")
 try:
     keys.require()

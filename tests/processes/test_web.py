@@ -14,7 +14,7 @@ from tests.benchmarks.figures import descendants, rss_megabytes
 from tests.conftest import ingest_body, signed_headers
 from tests.processes.conftest import SECRET
 from tests.service import Service
-from tests.waiting import WAIT_SECONDS, wait_until
+from tests.waiting import WAIT_SECONDS, wait_for_end, wait_until
 
 pytestmark = pytest.mark.processes
 
@@ -36,6 +36,16 @@ def test_a_web_server_told_to_stop_while_it_loads_ends(running, tmp_path: Path):
         web.process.wait(WAIT_SECONDS)
     finally:
         os.close(descriptor)
+
+
+def test_a_web_server_that_is_killed_takes_along_its_processes(running: Service):
+    web = running.start("web", WEB_PROCESSES="1")
+    left = set(descendants(web.pid)) - {web.pid}
+    assert left
+    web.process.kill()
+    web.process.wait(WAIT_SECONDS)
+    for pid in left:
+        wait_for_end(pid)
 
 
 def test_what_many_large_calls_took_is_given_back(running: Service, subscribe: Callable[..., str]):
