@@ -29,7 +29,8 @@ from deliveries.answer import Answer
 from deliveries.connections import Connections, Ends
 from deliveries.outcome import ErrorClass, Outcome, error_of_status
 from deliveries.resolver import split_host
-from deliveries.tls import CLOSED_AFTER_HANDSHAKE_HINT, Certificates, hint_of, is_alert
+from deliveries.tls import CLOSED_AFTER_HANDSHAKE_HINT, SLOW_HINT, Certificates, hint_of, is_alert
+from deliveries.watch import Watch
 from subscriptions.addresses import Network, is_allowed_address, is_allowed_port
 from subscriptions.auth import ClientCredentials
 
@@ -57,6 +58,11 @@ LAST_RESORT_SECONDS = 10
 
 # What comes in and is no part of the answer: TLS, the sizes of chunks. An honest receiver does not send as much.
 MAX_STRAY_BYTES = 262_144
+
+# How long the processor may work in the step that checks a receiver's certificates. A subscription's authorities
+# can vouch for keys that take long: 24 of DSA with 10,000 bits hold the loop for 0.2 s at each handshake. A usual
+# chain takes 3 ms; where only the public authorities are trusted, no chain is checked that they do not vouch for.
+MAX_HANDSHAKE_STEP_SECONDS = 0.05
 
 # A handle that waits for its next call does not hold on to a longer payload.
 MAX_HELD_BYTES = 4_096
@@ -133,7 +139,13 @@ class Handle:
     """
 
     def __init__(
-        self, connections: Connections, *, user_agent: str, allowed_networks: Iterable[Network], ca_bundle: str
+        self,
+        connections: Connections,
+        watch: Watch,
+        *,
+        user_agent: str,
+        allowed_networks: Iterable[Network],
+        ca_bundle: str,
     ) -> None:
         self.curl = pycurl.Curl()
         self.call: Call
@@ -142,6 +154,7 @@ class Handle:
         self.ends_at = 0.0
         self._is_sent = False
         self._is_blocked = False
+        self._is_slow = False
         self._ending: ErrorClass | None = None
         self._opened: list[int] = []
         self._ends: Ends | None = None
@@ -150,6 +163,7 @@ class Handle:
         self._told: list[str] = []
         self._answer = Answer()
         self._connections = connections
+        self._watch = watch
         self._allowed_networks = tuple(allowed_networks)
         self._set_options(user_agent, ca_bundle)
 
@@ -233,7 +247,7 @@ class Handle:
                 self.curl.unsetopt(option)
         del self.call
         self._answer.clear()
-        self.is_stale = self._is_sent = self._is_blocked = False
+        self.is_stale = self._is_sent = self._is_blocked = self._is_slow = False
         self._ending = self._ends = self._strayed = None
         self._opened.clear()
 
@@ -250,6 +264,18 @@ class Handle:
         if self._strayed is None:
             self._strayed = stray
         return stray - self._strayed > MAX_STRAY_BYTES
+
+    def is_slowed(self, descriptor: int) -> bool:
+        """Return, after a step for a socket, whether the call's handshake on it takes too long to compute."""
+        return descriptor in self._opened and not self._is_sent and self._takes_long()
+
+    def _takes_long(self) -> bool:
+        certificates = self.call.certificates
+        if certificates is None or certificates.authorities is None:
+            return False
+        if self._watch.computed_seconds > MAX_HANDSHAKE_STEP_SECONDS:
+            self._is_slow, self._ending = True, ErrorClass.TLS
+        return self._is_slow
 
     def outcome(self, code: int, message: str = "") -> Outcome:
         """Return what the call came to; `code` and `message` are libcurl's words for it."""
@@ -277,6 +303,8 @@ class Handle:
         return self._waited_ms + round(total_seconds * 1000)
 
     def _hint(self, error: ErrorClass | None, message: str) -> str | None:
+        if self._is_slow:
+            return SLOW_HINT
         if error == ErrorClass.TLS:
             return hint_of(message)
         is_new_tls = bool(self._opened) and self.curl.getinfo(pycurl.APPCONNECT_TIME) > 0
@@ -337,6 +365,8 @@ class Handle:
             self._ending = ErrorClass.RESET
             return _HOLD_REQUEST
         if self._opened:
+            if self._takes_long():
+                return _HOLD_REQUEST
             self._connections.note(Ends(*ends), self._opened)
         elif not self._connections.can_be_reused(Ends(*ends)):
             self.is_stale = True

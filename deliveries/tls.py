@@ -40,6 +40,11 @@ CLOSED_AFTER_HANDSHAKE_HINT = (
     "auth of type mtls."
 )
 
+SLOW_HINT = (
+    "The receiver's certificates take too long to check. Use a short chain, of EC keys or RSA keys of at most "
+    "4,096 bits."
+)
+
 # What libcurl and OpenSSL say, and what its owner may do about it. The first that fits counts.
 _HINTS = {
     "result: certificate has expired": "The receiver's certificate has expired. Renew it.",

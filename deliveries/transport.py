@@ -23,7 +23,7 @@ import msgspec
 import pycurl
 
 from deliveries.connections import Connections
-from deliveries.handle import Call, Handle
+from deliveries.handle import MAX_HANDSHAKE_STEP_SECONDS, Call, Handle
 from deliveries.outcome import ErrorClass, Outcome
 from deliveries.resolver import Resolver, split_host
 from deliveries.watch import Watch
@@ -215,6 +215,9 @@ class Transport:
             # be of a socket that was closed in this very loop; libcurl passes over it.
             with self._watch:
                 self._multi.socket_action(descriptor, 0)
+            if self._watch.computed_seconds > MAX_HANDSHAKE_STEP_SECONDS:
+                slowed = [handle for handle in self._running.values() if handle.is_slowed(descriptor)]
+                self._refused += [self._cut_off(handle, pycurl.E_SSL_CONNECT_ERROR) for handle in slowed]
         if self._deadline is not None and time.monotonic() >= self._deadline:
             self._deadline = None
             with self._watch:
@@ -242,6 +245,7 @@ class Transport:
     def _new_handle(self) -> Handle:
         return Handle(
             self._connections,
+            self._watch,
             user_agent=self._user_agent,
             allowed_networks=self._allowed_networks,
             ca_bundle=self._ca_bundle,

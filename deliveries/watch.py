@@ -12,6 +12,7 @@ import logging
 import os
 import socket
 import threading
+import time
 
 from deliveries.connections import Connections
 
@@ -31,6 +32,7 @@ class Watch:
         self._steps = 0
         # The number of the step that is being made, None in between.
         self._step: int | None = None
+        self._began = 0.0
         self._is_over = threading.Event()
         self._thread = threading.Thread(target=self._look, name="watch", daemon=True)
         self._thread.start()
@@ -38,9 +40,15 @@ class Watch:
     def __enter__(self) -> None:
         self._steps += 1
         self._step = self._steps
+        self._began = time.thread_time()
 
     def __exit__(self, *error: object) -> None:
         self._step = None
+
+    @property
+    def computed_seconds(self) -> float:
+        """How long the processor has worked since the last step began. For the thread that makes the steps."""
+        return time.thread_time() - self._began
 
     def close(self) -> None:
         self._is_over.set()

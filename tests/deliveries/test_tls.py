@@ -14,7 +14,8 @@ import certifi
 import pytest
 from cryptography.hazmat.primitives.asymmetric import rsa
 
-from deliveries import tls, tokens
+from deliveries import handle, tls, tokens
+from deliveries import transport as transport_module
 from deliveries.models import DeliveryAttempt
 from deliveries.outcome import HINTS, ErrorClass, Outcome
 from deliveries.resolver import Resolver
@@ -230,6 +231,27 @@ def test_what_one_subscription_trusts_is_not_trusted_for_another(
         errors = [outcome(transport, listener, each).error for each in (own, None, own, None)]
         assert len(listener.requests) == 2
     assert errors == [None, ErrorClass.TLS, None, ErrorClass.TLS]
+
+
+def test_a_handshake_that_takes_long_to_compute_ends_the_call_that_brings_the_authority(
+    transport: Transport,
+    context: ssl.SSLContext,
+    tmp_path: Path,
+    other_authority: Authority,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """All other calls wait for it; a failure each time has the circuit breaker keep it rare."""
+    for module in (handle, transport_module):
+        monkeypatch.setattr(module, "MAX_HANDSHAKE_STEP_SECONDS", 0.0)
+    private = certificates.server_context(tmp_path, other_authority)
+    own = Certificates(authorities=other_authority.bundle.read_text())
+    with (
+        listening(hostile.answers(hostile.OK), context=private) as slow,
+        listening(hostile.answers(hostile.OK), context=context) as usual,
+    ):
+        result = outcome(transport, slow, own)
+        assert (result.error, result.hint, slow.requests) == (ErrorClass.TLS, tls.SLOW_HINT, [])
+        assert outcome(transport, usual).is_success
 
 
 def test_authorities_that_are_none_are_said_to_be_so(transport: Transport, context: ssl.SSLContext) -> None:
