@@ -213,9 +213,12 @@ def _tenant(request: Request, selection: dict[str, Any]) -> str | None:
     bound_to = tenant_of(request)
     if bound_to is not None and selection.setdefault("tenant", bound_to) != bound_to:
         raise ValidationError({"tenant": "This API key is bound to another tenant."}, code="wrong_tenant")
-    if "subscription" in selection:
-        return read_subscription(request, selection["subscription"]).tenant
     tenant: str | None = selection.get("tenant")
+    if "subscription" in selection:
+        owner = read_subscription(request, selection["subscription"]).tenant
+        if tenant not in (None, owner):  # who would read the other's name in the selection
+            raise ValidationError({"tenant": "The subscription is another tenant's."}, code="wrong_tenant")
+        return owner
     return tenant
 
 

@@ -321,6 +321,16 @@ def test_it_keeps_tenants_apart(post, recover, make_client, make_subscription, m
     assert len(acme.get("/operations").json()["results"]) == 1
 
 
+def test_no_tenant_reads_the_name_of_another_in_what_an_operator_asks_for(post, make_client, make_subscription):
+    own = make_subscription(tenant="acme")
+    by_both = {"kind": "replay", "subscription": str(own.id), "tenant": "globex"}
+    assert post("/operations", by_both).json() == invalid(
+        ("/tenant", "wrong_tenant", "The subscription is another tenant's.")
+    )
+    assert make_client(tenant="acme").get("/operations").json()["results"] == []
+    assert post("/operations", by_both | {"tenant": "acme"}).status_code == 202
+
+
 def test_no_tenant_has_very_many_operations_under_way(post, recover, make_subscription):
     one, another = make_subscription(tenant="acme"), make_subscription(tenant="globex")
     answers = [recover(one) for _ in range(MOST_AT_ONCE + 1)]
