@@ -3,7 +3,7 @@
 The syntax is that of Hookdeck's filters, which Outpost has too; docs/filters.md has it in full.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
 from typing import Any
@@ -45,6 +45,11 @@ class Unmet:
     detail: str
 
 
+# Says which clause is not met. Most such words are never read: another of the conditions or of the items is met,
+# and the names in a pointer may have 8 KB each.
+Telling = Callable[[], Unmet]
+
+
 def check(value: Any) -> None:
     """Raise InvalidFilter unless `value` is a filter: an object of conditions; `{}` is met by every event."""
     if not isinstance(value, dict):
@@ -78,9 +83,10 @@ def explain(conditions: Mapping[str, Any] | None, event: Any) -> Unmet | None:
     After MAX_STEPS it is given up, and counts as not met: no filter can keep a process busy.
     """
     try:
-        return _Match(steps_left=MAX_STEPS).unmet(conditions, event, (), ()) if conditions else None
+        tell = _Match(steps_left=MAX_STEPS).unmet(conditions, event, (), ()) if conditions else None
     except _TooManySteps:
         return Unmet(pointer="", detail="The event is too large to be compared with so many conditions.")
+    return None if tell is None else tell()
 
 
 def pointer_of(path: Path) -> str:
@@ -101,17 +107,17 @@ class _Match:
 
     steps_left: int
 
-    def unmet(self, condition: Any, value: Any, path: Path, place: Path) -> Unmet | None:
+    def unmet(self, condition: Any, value: Any, path: Path, place: Path) -> Telling | None:
         """Compare `value`, which is at `place` in the event, with the condition at `path` in the filter."""
         self._step()
         if not isinstance(condition, dict):
             is_met = self._is_met_by(condition, value)
-            return None if is_met else _refuse(path, place, f"be {quote(condition)}", value)
+            return None if is_met else lambda: _refuse(path, place, f"be {quote(condition)}", value)
         if isinstance(value, list) and any(not name.startswith("$") for name in condition):
             return self._no_item_meets(condition, value, path, place)
         for name, operand in condition.items():
-            if (unmet := self._clause_unmet(name, operand, value, (*path, name), place)) is not None:
-                return unmet
+            if (tell := self._clause_unmet(name, operand, value, (*path, name), place)) is not None:
+                return tell
         return None
 
     def _step(self, count: int = 1) -> None:
@@ -119,7 +125,7 @@ class _Match:
         if self.steps_left < 0:
             raise _TooManySteps
 
-    def _clause_unmet(self, name: str, operand: Any, value: Any, path: Path, place: Path) -> Unmet | None:
+    def _clause_unmet(self, name: str, operand: Any, value: Any, path: Path, place: Path) -> Telling | None:
         match name:
             case "$and":
                 return self._all_unmet(operand, value, path, place)
@@ -127,21 +133,21 @@ class _Match:
                 if any(self.unmet(each, value, path, place) is None for each in operand):
                     return None
                 detail = f"None of the {len(operand)} conditions of $or is met."
-                return Unmet(pointer=pointer_of(path), detail=detail)
+                return lambda: Unmet(pointer=pointer_of(path), detail=detail)
             case "$not":
                 if self.unmet(operand, value, path, place) is not None:
                     return None
-                return Unmet(pointer=pointer_of(path), detail="The condition of $not is met.")
+                return lambda: Unmet(pointer=pointer_of(path), detail="The condition of $not is met.")
             case "$exist":
                 if (value is not msgspec.UNSET) == operand:
                     return None
-                return _refuse(path, place, "exist" if operand else "not exist", value)
+                return lambda: _refuse(path, place, "exist" if operand else "not exist", value)
         if name in OPERATORS:
             return self._operator_unmet(name, operand, value, path, place)
         member = value.get(name, msgspec.UNSET) if isinstance(value, dict) else msgspec.UNSET
         return self.unmet(operand, member, path, (*place, name))
 
-    def _operator_unmet(self, name: str, operand: Any, value: Any, path: Path, place: Path) -> Unmet | None:
+    def _operator_unmet(self, name: str, operand: Any, value: Any, path: Path, place: Path) -> Telling | None:
         # An operator looks at each item of a list, be it the value's or the operand's.
         self._step(max(len(side) if isinstance(side, list) else 1 for side in (value, operand)))
         if name in ("$in", "$nin") and isinstance(value, str) and isinstance(operand, str):
@@ -149,21 +155,23 @@ class _Match:
         operator = OPERATORS[name]
         if value is not msgspec.UNSET and operator.is_met(value, operand):
             return None
-        return _refuse(path, place, f"{operator.words} {quote(operand)}", value)
+        return lambda: _refuse(path, place, f"{operator.words} {quote(operand)}", value)
 
-    def _all_unmet(self, conditions: Sequence[Any], value: Any, path: Path, place: Path) -> Unmet | None:
+    def _all_unmet(self, conditions: Sequence[Any], value: Any, path: Path, place: Path) -> Telling | None:
         for index, each in enumerate(conditions):
-            if (unmet := self.unmet(each, value, (*path, str(index)), place)) is not None:
-                return unmet
+            if (tell := self.unmet(each, value, (*path, str(index)), place)) is not None:
+                return tell
         return None
 
-    def _no_item_meets(self, condition: Any, items: list[Any], path: Path, place: Path) -> Unmet | None:
+    def _no_item_meets(self, condition: Any, items: list[Any], path: Path, place: Path) -> Telling | None:
         """Ask for one object among the items of an array that meets the whole condition."""
         for item in items:
             self._step()
             if isinstance(item, dict) and self.unmet(condition, item, path, place) is None:
                 return None
-        return Unmet(pointer=pointer_of(path), detail=f"No item of {pointer_of(place)} meets the condition.")
+        return lambda: Unmet(
+            pointer=pointer_of(path), detail=f"No item of {pointer_of(place)} meets the condition."
+        )
 
     def _is_met_by(self, condition: Any, value: Any) -> bool:
         """Compare with a bare value: equal, or contained in an array; a list asks for each of its items."""
