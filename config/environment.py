@@ -7,6 +7,8 @@ import environ
 from django.core.exceptions import ImproperlyConfigured
 from redis import Redis
 
+ON = environ.Env.BOOLEAN_TRUE_STRINGS
+OFF = ("off", "false", "no", "n", "0", "")
 POSTGRESQL_SCHEMES = ("postgres", "postgresql", "pgsql", "psql")
 
 
@@ -17,11 +19,20 @@ class Env(environ.Env):  # type: ignore[misc]
     """
 
     def get_value(self, var: str, cast: Any = None, default: Any = environ.Env.NOTSET, **kwargs: Any) -> Any:
+        if cast is bool and var in self.ENVIRON:
+            return self._is_on(var)
         try:
             return super().get_value(var, cast, default, **kwargs)
         except ValueError:
             needed = "numbers, separated by commas, are" if isinstance(cast, list) else "a number is"
             raise ImproperlyConfigured(f"{var} is {self.ENVIRON[var]!r}: {needed} needed.") from None
+
+    def _is_on(self, var: str) -> bool:
+        """Return whether a switch is on; a misspelt one is not off, as it might have been meant to protect."""
+        text = self.str(var).strip().lower()
+        if text not in ON + OFF:
+            raise ImproperlyConfigured(f"{var} is {self.ENVIRON[var]!r}: on or off is needed.")
+        return text in ON
 
     def postgresql(self, var: str, default: str) -> dict[str, Any]:
         """Return what Django needs to reach the database with this URL."""

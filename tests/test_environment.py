@@ -50,6 +50,25 @@ def test_urls_of_databases_are_read(monkeypatch):
     assert (parts["USER"], parts["HOST"], parts["NAME"]) == ("webhooks", "/run/postgresql", "webhooks")
 
 
+@pytest.mark.parametrize("text", ["enabled", "ture", "2"])
+def test_a_switch_that_is_neither_on_nor_off_is_told(monkeypatch, text):
+    monkeypatch.setenv("REQUIRE_OTP", text)
+    with refused(f"REQUIRE_OTP is {text!r}: on or off is needed."):
+        Env().bool("REQUIRE_OTP", False)
+
+
+@pytest.mark.parametrize("text", ["on", "True", " yes", "1"])
+def test_switches_that_are_on_are_read(monkeypatch, text):
+    monkeypatch.setenv("REQUIRE_OTP", text)
+    assert Env().bool("REQUIRE_OTP", False)
+
+
+@pytest.mark.parametrize("text", ["off", "FALSE", "no", "0", ""])
+def test_switches_that_are_off_are_read(monkeypatch, text):
+    monkeypatch.setenv("REQUIRE_OTP", text)
+    assert not Env().bool("REQUIRE_OTP", True)
+
+
 @pytest.mark.parametrize("url", ["", "localhost:6379", "http://localhost", "redis://:hidden@localhost:port/0"])
 def test_what_is_no_url_of_a_redis_is_told(monkeypatch, url):
     monkeypatch.setenv("REDIS_URL", url)
