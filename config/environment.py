@@ -1,5 +1,6 @@
 """Settings as they come from the environment; what cannot be read is told in a sentence, for people."""
 
+import logging
 from email.utils import getaddresses
 from typing import Any
 
@@ -53,6 +54,15 @@ class Env(environ.Env):  # type: ignore[misc]
             return dict(self.db_url_config(url))
         except ValueError:
             return {}
+
+    def log_level(self, var: str, default: str) -> str:
+        """Return the name of a level of the log, in whatever case it is written."""
+        level: str = (self.str(var, "") or default).strip().upper()
+        if level not in logging.getLevelNamesMapping():
+            raise ImproperlyConfigured(
+                f"{var} is {self.ENVIRON[var]!r}: one of DEBUG, INFO, WARNING, ERROR, CRITICAL is needed."
+            )
+        return level
 
     def people(self, var: str) -> list[tuple[str, str]]:
         """Return the names and mail addresses of people, as Django's ADMINS has them."""

@@ -354,7 +354,7 @@ SPECTACULAR_SETTINGS = {
 
 # --- Logs --------------------------------------------------------------------------
 
-LOG_LEVEL = env.str("LOG_LEVEL", "INFO")
+LOG_LEVEL = env.log_level("LOG_LEVEL", "INFO")
 
 LOGGING = {
     "version": 1,

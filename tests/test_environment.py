@@ -69,6 +69,20 @@ def test_switches_that_are_off_are_read(monkeypatch, text):
     assert not Env().bool("REQUIRE_OTP", True)
 
 
+def test_what_is_no_level_of_the_log_is_told(monkeypatch):
+    monkeypatch.setenv("LOG_LEVEL", "loud")
+    with refused("LOG_LEVEL is 'loud': one of DEBUG, INFO, WARNING, ERROR, CRITICAL is needed."):
+        Env().log_level("LOG_LEVEL", "INFO")
+
+
+@pytest.mark.parametrize(("text", "level"), [("ERROR", "ERROR"), ("warning ", "WARNING"), ("", "INFO")])
+def test_levels_of_the_log_are_read(monkeypatch, text, level):
+    monkeypatch.setenv("LOG_LEVEL", text)
+    assert Env().log_level("LOG_LEVEL", "INFO") == level
+    monkeypatch.delenv("LOG_LEVEL")
+    assert Env().log_level("LOG_LEVEL", "INFO") == "INFO"
+
+
 @pytest.mark.parametrize("url", ["", "localhost:6379", "http://localhost", "redis://:hidden@localhost:port/0"])
 def test_what_is_no_url_of_a_redis_is_told(monkeypatch, url):
     monkeypatch.setenv("REDIS_URL", url)
