@@ -148,8 +148,8 @@ class _Match:
         return self.unmet(operand, member, path, (*place, name))
 
     def _operator_unmet(self, name: str, operand: Any, value: Any, path: Path, place: Path) -> Telling | None:
-        # An operator looks at each item of a list, be it the value's or the operand's.
-        self._step(max(len(side) if isinstance(side, list) else 1 for side in (value, operand)))
+        # An operator looks at each item of a list, and at all that is in its operand.
+        self._step(max(len(value) if isinstance(value, list) else 1, _values_in(operand)))
         if name in ("$in", "$nin") and isinstance(value, str) and isinstance(operand, str):
             self._step(len(value) // CHARACTERS_PER_STEP)
         operator = OPERATORS[name]
@@ -188,6 +188,13 @@ class _Match:
             elif equal(item, condition):
                 return True
         return False
+
+
+def _values_in(operand: Any) -> int:
+    """Return how many values an operand has in it; one if it is a value by itself."""
+    if isinstance(operand, dict | list):
+        return max(sum(map(_values_in, operand.values() if isinstance(operand, dict) else operand)), 1)
+    return 1
 
 
 def _refuse(path: Path, place: Path, words: str, value: Any) -> Unmet:

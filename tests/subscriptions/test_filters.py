@@ -299,6 +299,17 @@ def test_texts_are_not_looked_for_in_more_than_ten_million_characters(size, coun
     assert filters.explain({"body": {"a": {"$in": needles[0]}}}, event({"a": "a" * 900_000 + needles[0]})) is None
 
 
+@pytest.mark.parametrize("wrap", [lambda inner: [inner], lambda inner: {"b": inner}], ids=["list", "object"])
+def test_all_that_is_in_an_operand_counts_as_looked_at(wrap):
+    conditions = {"body": {"$or": [{"a": {"$eq": wrap([0] * 248 + [last])}} for last in range(1, 9)]}}
+    filters.check(conditions)
+    started_at = time.process_time()
+    unmet = filters.explain(conditions, event([{"a": wrap([0] * 249)}] * 1_300))
+    assert time.process_time() - started_at < 1
+    assert "too large" in unmet.detail
+    assert filters.explain(conditions, event([{"a": wrap([0] * 248 + [8])}])) is None
+
+
 def test_a_large_event_that_a_few_steps_settle_is_no_matter():
     body = f'{{"many": [{",".join(["1"] * 100_000)}], "paid": true}}'.encode()
     assert filters.explain({"body": {"paid": True, "many": 1}}, event(body)) is None
