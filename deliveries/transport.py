@@ -211,6 +211,8 @@ class Transport:
                 self._resolver.clear_event()
                 self._has_news = True
                 continue
+            # First what is due: libcurl would see to it in the step of this socket, which is judged by its work.
+            self._see_to_times()
             # Zero lets libcurl find out by itself what the socket is ready for. An event may
             # be of a socket that was closed in this very loop; libcurl passes over it.
             with self._watch:
@@ -218,9 +220,13 @@ class Transport:
             if self._watch.computed_seconds > MAX_HANDSHAKE_STEP_SECONDS:
                 slowed = [handle for handle in self._running.values() if handle.is_slowed(descriptor)]
                 self._refused += [self._cut_off(handle, pycurl.E_SSL_CONNECT_ERROR) for handle in slowed]
+        self._see_to_times()
+
+    def _see_to_times(self) -> None:
+        """Have libcurl do what is due by the clock, such as to begin calls: any number of them."""
         if self._deadline is not None and time.monotonic() >= self._deadline:
             self._deadline = None
-            with self._watch:
+            with self._watch.of_many():
                 self._multi.socket_action(pycurl.SOCKET_TIMEOUT, 0)
 
     # The two callbacks of the multi handle raise nothing: libcurl would give it up, with all calls.

@@ -13,6 +13,7 @@ import os
 import socket
 import threading
 import time
+from typing import Self
 
 from deliveries.connections import Connections
 
@@ -33,6 +34,7 @@ class Watch:
         # The number of the step that is being made, None in between.
         self._step: int | None = None
         self._began = 0.0
+        self._is_of_many = False
         self._is_over = threading.Event()
         self._thread = threading.Thread(target=self._look, name="watch", daemon=True)
         self._thread.start()
@@ -44,11 +46,17 @@ class Watch:
 
     def __exit__(self, *error: object) -> None:
         self._step = None
+        self._is_of_many = False
+
+    def of_many(self) -> Self:
+        """Return this for a step over any number of calls, whose work is no single one's."""
+        self._is_of_many = True
+        return self
 
     @property
     def computed_seconds(self) -> float:
-        """How long the processor has worked since the last step began. For the thread that makes the steps."""
-        return time.thread_time() - self._began
+        """How long the processor worked for one call since its step began. For the thread that makes the steps."""
+        return 0.0 if self._is_of_many else time.thread_time() - self._began
 
     def close(self) -> None:
         self._is_over.set()

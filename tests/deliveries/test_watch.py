@@ -97,6 +97,19 @@ def test_a_watch_ends_no_connection_that_a_step_does_not_read_from(caplog: pytes
     assert caplog.records == []
 
 
+def test_what_is_computed_in_a_step_over_many_calls_is_no_single_ones() -> None:
+    """A call that begins its handshake beside a thousand others would be ended for their work."""
+
+    def step(step_of: contextlib.AbstractContextManager[None]) -> float:
+        with step_of:
+            sum(range(10_000))
+            return watch.computed_seconds
+
+    with contextlib.closing(Watch(Connections())) as watch:
+        assert step(watch.of_many()) == 0
+        assert step(watch) > 0
+
+
 def test_a_descriptor_that_is_another_one_by_now_is_not_looked_at() -> None:
     connections = Connections()
     with (
