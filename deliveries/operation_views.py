@@ -217,7 +217,7 @@ def _tenant(request: Request, selection: dict[str, Any]) -> str | None:
     if "subscription" in selection:
         owner = read_subscription(request, selection["subscription"]).tenant
         if tenant not in (None, owner):  # who would read the other's name in the selection
-            raise ValidationError({"tenant": "The subscription is another tenant's."}, code="wrong_tenant")
+            raise Problem(status=404, code="not_found", detail="This tenant has no such subscription.")
         return owner
     return tenant
 

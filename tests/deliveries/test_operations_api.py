@@ -324,8 +324,8 @@ def test_it_keeps_tenants_apart(post, recover, make_client, make_subscription, m
 def test_no_tenant_reads_the_name_of_another_in_what_an_operator_asks_for(post, make_client, make_subscription):
     own = make_subscription(tenant="acme")
     by_both = {"kind": "replay", "subscription": str(own.id), "tenant": "globex"}
-    assert post("/operations", by_both).json() == invalid(
-        ("/tenant", "wrong_tenant", "The subscription is another tenant's.")
+    assert post("/operations", by_both).json() == problem(
+        404, "not_found", "This tenant has no such subscription."
     )
     assert make_client(tenant="acme").get("/operations").json()["results"] == []
     assert post("/operations", by_both | {"tenant": "acme"}).status_code == 202
