@@ -10,7 +10,7 @@ from django.db import models
 
 from deliveries import publishing
 from deliveries.publishing import NewEvent, document_of
-from subscriptions import filters
+from subscriptions import event_types, filters
 from subscriptions.lists import MAX_BYTES
 from subscriptions.models import Circuit, Subscription
 from subscriptions.problems import Problem
@@ -91,8 +91,7 @@ def _subscriptions_of(tenant: str) -> Iterator[Subscription]:
 
 def _forecast(subscription: Subscription, event: NewEvent, document: dict[str, Any]) -> Forecast:
     if not subscription.accepts(event.event_type):
-        told, more = subscription.event_types[:TYPES_TOLD], len(subscription.event_types) - TYPES_TOLD
-        taken = ", ".join(told) + (f" and {more} more" if more > 0 else "")
+        taken = event_types.in_words(subscription.event_types, most=TYPES_TOLD)
         detail = f"It takes {taken}, and not {event.event_type}."
         return Forecast(
             subscription_id=subscription.id, result=Result.IGNORE, reason=Reason.EVENT_TYPE, detail=detail

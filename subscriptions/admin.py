@@ -9,7 +9,7 @@ from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.urls import reverse
 from django.utils.html import format_html
 
-from subscriptions import secrets
+from subscriptions import event_types, secrets
 from subscriptions.api_key_admin import ApiKeyAdmin as ApiKeyAdmin
 from subscriptions.audited_admin import AuditedAdmin, perform
 from subscriptions.credentials import UNREADABLE
@@ -193,9 +193,7 @@ class SubscriptionAdmin(AuditedAdmin):
 
     @admin.display(description="event types")
     def shown_event_types(self, subscription: Subscription) -> str:
-        names = subscription.event_types
-        more = f" and {len(names) - TYPES_SHOWN} more" if len(names) > TYPES_SHOWN else ""
-        return ", ".join(names[:TYPES_SHOWN]) + more or "every event"
+        return event_types.in_words(subscription.event_types, most=TYPES_SHOWN) or "every event"
 
     def has_operate_permission(self, request: HttpRequest) -> bool:
         may_operate = request.user.has_perm("subscriptions.operate_subscription")

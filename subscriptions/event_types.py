@@ -40,6 +40,12 @@ def patterns_taking(event_type: str) -> list[str]:
     return [event_type, *wildcards]
 
 
+def in_words(patterns: Sequence[str], *, most: int) -> str:
+    """Return patterns for people to read: the first `most` of them, and how many more there are."""
+    more = len(patterns) - most
+    return ", ".join(patterns[:most]) + (f" and {more} more" if more > 0 else "")
+
+
 def _matches(pattern: str, event_type: str) -> bool:
     if pattern == "*":
         return True

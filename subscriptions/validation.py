@@ -72,7 +72,7 @@ def validate_storable(value: Any) -> None:
         text = json.dumps(value, ensure_ascii=False, allow_nan=False).encode()
     except (ValueError, RecursionError):  # NaN, a huge integer, a lone surrogate, deep nesting
         raise ValidationError("This JSON cannot be stored.", code="invalid_json") from None
-    if len(text) > MAX_JSON_BYTES or jsonb.size_of(value, ensure_ascii=False) > MAX_JSON_BYTES:
+    if jsonb.size_of(value, ensure_ascii=False) > MAX_JSON_BYTES:
         message = f"This JSON has more than {MAX_JSON_BYTES} bytes, with its numbers written out."
         raise ValidationError(message, code="invalid_json")
     if _NUL.search(text):

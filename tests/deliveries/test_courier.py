@@ -2,6 +2,7 @@
 
 import base64
 import contextlib
+import ssl
 import threading
 import time
 from datetime import timedelta
@@ -17,6 +18,7 @@ from deliveries.tls import Certificates
 from deliveries.transport import Call
 from subscriptions.auth import ClientCredentials
 from tests import certificates
+from tests.certificates import Authority
 from tests.deliveries import hostile
 from tests.deliveries.calling import LONG_SECONDS, make_transport
 from tests.deliveries.hostile import Connection, Listener, listening
@@ -199,14 +201,21 @@ def test_a_token_url_on_a_refused_address_is_not_called(endpoint: Tokens) -> Non
     assert result.hint == NO_TOKEN + HINTS[ErrorClass.BLOCKED_ADDRESS]
 
 
-@pytest.mark.parametrize("is_private", [True, False])
-def test_a_token_endpoint_may_have_a_private_authority_or_a_usual_one(
-    is_private: bool, tmp_path: Path, endpoint: Tokens
-) -> None:
+@pytest.fixture
+def usual(tmp_path: Path) -> Authority:
+    return certificates.make_authority(tmp_path, "a usual authority")
+
+
+@pytest.fixture
+def private(tmp_path: Path) -> Authority:
     (tmp_path / "private").mkdir()
-    usual = certificates.make_authority(tmp_path, "a usual authority")
-    private = certificates.make_authority(tmp_path / "private", "a private authority")
-    context = certificates.server_context(tmp_path, private if is_private else usual)
+    return certificates.make_authority(tmp_path / "private", "a private authority")
+
+
+def outcome_over_tls(
+    endpoint: Tokens, context: ssl.SSLContext, usual: Authority, private: Authority
+) -> tuple[Outcome, int]:
+    """Return what came of a call that brings a private authority, and how often its token endpoint was called."""
     with (
         contextlib.closing(Courier(make_transport(ca_bundle=usual.bundle))) as courier,
         listening(endpoint, context=context) as issuer,
@@ -216,29 +225,26 @@ def test_a_token_endpoint_may_have_a_private_authority_or_a_usual_one(
             token_url=f"https://localhost:{issuer.port}/", client_id="id", client_secret="secret"
         )
         own = Certificates(authorities=private.bundle.read_text())
-        assert outcome(courier, a_call(receiver, credentials, certificates=own)).is_success
+        return outcome(courier, a_call(receiver, credentials, certificates=own)), issuer.connections
+
+
+@pytest.mark.parametrize("is_private", [True, False])
+def test_a_token_endpoint_may_have_a_private_authority_or_a_usual_one(
+    is_private: bool, tmp_path: Path, endpoint: Tokens, usual: Authority, private: Authority
+) -> None:
+    context = certificates.server_context(tmp_path, private if is_private else usual)
+    result, _ = outcome_over_tls(endpoint, context, usual, private)
+    assert result.is_success
 
 
 def test_what_is_wrong_with_a_token_endpoint_of_a_usual_authority_is_told_whatever_else_is_trusted(
-    tmp_path: Path, endpoint: Tokens
+    tmp_path: Path, endpoint: Tokens, usual: Authority, private: Authority
 ) -> None:
-    (tmp_path / "private").mkdir()
-    usual = certificates.make_authority(tmp_path, "a usual authority")
-    private = certificates.make_authority(tmp_path / "private", "a private authority")
     expired = certificates.server_context(
         tmp_path, usual, begins_in=timedelta(days=-3), lifetime=timedelta(days=-1)
     )
-    with (
-        contextlib.closing(Courier(make_transport(ca_bundle=usual.bundle))) as courier,
-        listening(endpoint, context=expired) as issuer,
-        listening(hostile.answers(hostile.OK)) as receiver,
-    ):
-        credentials = ClientCredentials(
-            token_url=f"https://localhost:{issuer.port}/", client_id="id", client_secret="secret"
-        )
-        own = Certificates(authorities=private.bundle.read_text())
-        result = outcome(courier, a_call(receiver, credentials, certificates=own))
-        assert (result.error, issuer.connections) == (ErrorClass.TLS, 1)
+    result, connections = outcome_over_tls(endpoint, expired, usual, private)
+    assert (result.error, connections) == (ErrorClass.TLS, 1)
     assert result.hint == NO_TOKEN + "The receiver's certificate has expired. Renew it."
 
 
